@@ -1,0 +1,147 @@
+"""How well a model expects a text: surprisal and bits per character.
+
+One definition everywhere: the mean over characters 2…N of the text, read in order from zero
+state, of -log p(character | what came before it); summed, then divided once. A model trained on
+windows sees only the ``window`` characters before each. The fast path reads many places of the
+text at once, each warmed on the unscored characters before it; the sequential path is its slow
+twin. This room does not know who asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chargen.engine import Engine
+
+__all__ = ["Evaluation", "evaluate", "surprisal_blocks"]
+
+Indices = NDArray[np.integer[Any]]
+
+_WARM_UP = 512  # characters read before the first scored one of a stream
+_STREAMS = 64
+_STEPS = 64  # characters a stream reads at a time
+_WINDOWS = 512  # rolling windows read at a time
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``nats`` is the summed surprisal of the ``characters`` that were scored (N - 1), of which
+    ``hits`` were the likeliest; ``skipped`` unknown ones were left out before."""
+
+    nats: float
+    hits: int
+    characters: int
+    skipped: int = 0
+
+    @property
+    def nats_per_char(self) -> float:
+        return self.nats / self.characters
+
+    @property
+    def bits_per_char(self) -> float:
+        return self.nats_per_char / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.nats_per_char, 700.0))
+
+    @property
+    def accuracy(self) -> float:
+        return self.hits / self.characters
+
+    def to_dict(self) -> dict[str, float | int]:
+        return {
+            "bits_per_char": self.bits_per_char,
+            "nats_per_char": self.nats_per_char,
+            "perplexity": self.perplexity,
+            "accuracy": self.accuracy,
+            "characters": self.characters,
+            "skipped": self.skipped,
+        }
+
+
+def evaluate(engine: Engine, tokens: Indices, *, window: int | None = None) -> Evaluation:
+    """The figure of ``tokens`` (N,), N ≥ 2. ``window`` is that of a model trained on windows."""
+    if tokens.size < 2:
+        raise ValueError("a figure needs at least 2 tokens")
+    nats, hits = 0.0, 0
+    for _, surprisal, is_hit in surprisal_blocks(engine, tokens, window=window):
+        nats += float(surprisal.sum(dtype=np.float64))
+        hits += int(is_hit.sum())
+    return Evaluation(nats, hits, tokens.size - 1)
+
+
+def surprisal_blocks(
+    engine: Engine, tokens: Indices, *, window: int | None = None, sequential: bool = False
+) -> Iterator[tuple[Indices, NDArray[np.float32], NDArray[np.bool_]]]:
+    """Positions, surprisals in nats, and whether each was the likeliest, block by block.
+
+    Each position from 1 to N - 1 comes once; the three arrays of a block have one shape.
+    ``sequential`` reads the text as a single stream.
+    """
+    if window is not None:
+        yield from _by_windows(engine, tokens, window)
+    elif sequential:
+        yield from _by_streams(engine, tokens, 1)
+    else:
+        yield from _by_streams(engine, tokens, min(_STREAMS, (tokens.size - 1) // _WARM_UP))
+
+
+def _by_streams(engine: Engine, tokens: Indices, streams: int) -> Iterator[Any]:
+    """``streams`` pieces of equal length side by side, then what is left, as one stream."""
+    targets = tokens.size - 1
+    length = targets // max(streams, 1)
+    if streams > 1:
+        starts = np.arange(streams) * length
+        state = engine.zero_state(streams)
+        warm_up = tokens[np.maximum(starts - _WARM_UP, 0) + np.arange(_WARM_UP)[:, np.newaxis]]
+        engine.prefill(state, warm_up)
+        for array in state.arrays:
+            array[0] = 0  # nothing comes before the first stream
+        yield from _read_on(engine, state, tokens, starts, length)
+        last = [array[-1].copy() for array in state.arrays]
+        scored = streams * length
+    else:
+        last, scored = [], 0
+    state = engine.zero_state(1)
+    for array, value in zip(state.arrays, last, strict=False):
+        array[0] = value
+    yield from _read_on(engine, state, tokens, np.array([scored]), targets - scored)
+
+
+def _read_on(
+    engine: Engine, state: Any, tokens: Indices, starts: Indices, length: int
+) -> Iterator[Any]:
+    for first in range(0, length, _STEPS):
+        steps = np.arange(first, min(first + _STEPS, length))[:, np.newaxis]
+        positions = starts + steps  # (T, B)
+        outputs = engine.body.run(state, tokens[positions])
+        yield (positions + 1, *_score(engine.head(outputs), tokens[positions + 1]))
+
+
+def _by_windows(engine: Engine, tokens: Indices, window: int) -> Iterator[Any]:
+    first = np.arange(min(window, tokens.size - 1))  # where the window is not yet full
+    outputs = engine.body.run(engine.zero_state(), tokens[first])
+    yield (first + 1, *_score(engine.head(outputs), tokens[first + 1]))
+    columns = np.arange(-window, 0)[:, np.newaxis]
+    for start in range(window + 1, tokens.size, _WINDOWS):
+        positions = np.arange(start, min(start + _WINDOWS, tokens.size))
+        logits = engine.prefill(engine.zero_state(positions.size), tokens[positions + columns])
+        yield (positions, *_score(logits, tokens[positions]))
+
+
+def _score(
+    logits: NDArray[np.float32], targets: Indices
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Surprisals in nats of ``targets`` (...) under ``logits`` (..., V); whether each was the top."""
+    of_target = np.take_along_axis(logits, targets[..., np.newaxis].astype(np.intp), axis=-1)[..., 0]
+    largest = logits.max(axis=-1)
+    logits = logits - largest[..., np.newaxis]
+    np.exp(logits, logits)
+    return np.log(logits.sum(axis=-1)) + largest - of_target, of_target >= largest

@@ -1,0 +1,156 @@
+"""From files, folders, globs and standard input to a stream of decoded text.
+
+Text is read once, in blocks, so that a pipe or a file larger than memory is no special case.
+Line ends are kept as they are; one byte order mark at the head of a file is dropped. This room
+knows nothing of vocabularies or models.
+"""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from typing import IO, Any
+
+from chargen.errors import RunError, TextError, UsageError
+from chargen.vocabulary import TokenKind
+
+__all__ = ["STDIN", "check_encoding", "expand_sources", "read_blocks"]
+
+STDIN = "-"
+
+_BLOCK_BYTES = 1 << 22
+_GZIP_MAGIC = b"\x1f\x8b"
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def check_encoding(name: str) -> str:
+    """``name`` if Python can decode text by it, else ``UsageError``."""
+    try:
+        known = codecs.lookup(name)
+    except (LookupError, ValueError):
+        known = None
+    if known is None or not getattr(known, "_is_text_encoding", True):
+        raise UsageError(
+            f"encoding {name!r}: expected a text encoding such as utf-8, latin-1 or utf-16"
+            " (--encoding)"
+        )
+    return name
+
+
+def expand_sources(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """The files that ``sources`` name, in order: files, folders (their files below, sorted, hidden
+    ones left out), globs, and ``-`` for standard input.
+
+    Raises ``RunError`` for a name that leads to nothing.
+    """
+    files: list[str] = []
+    for source in map(os.fspath, sources):
+        if source == STDIN:
+            if STDIN in files:
+                raise UsageError("'-' is named twice: standard input can be read only once")
+            files.append(STDIN)
+        elif os.path.isdir(source):
+            files.extend(_files_below(source))
+        elif os.path.lexists(source):
+            files.append(source)
+        elif glob.has_magic(source):
+            matches = sorted(glob.glob(source, recursive=True))
+            found = [path for path in matches if not os.path.isdir(path)]
+            if not found:
+                raise RunError(f"{source}: no file matches this pattern")
+            files.extend(found)
+        else:
+            raise RunError(f"{source}: no such file or folder; name a text file, or - for stdin")
+    return files
+
+
+def _files_below(folder: str) -> list[str]:
+    def fail(error: OSError) -> None:
+        raise RunError(f"{error.filename}: cannot read this folder: {error.strerror}") from error
+
+    found = []
+    for path, subfolders, names in os.walk(folder, onerror=fail):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found.extend(os.path.join(path, name) for name in sorted(names) if name[0] != ".")
+    if not found:
+        raise TextError(f"{folder}: this folder holds no files to read")
+    return found
+
+
+def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]:
+    """Blocks of the file at ``path``: ``str`` for kind ``char``, ``bytes`` for kind ``byte``.
+
+    A ``.gz`` file is unpacked, and so is a character stream that begins with gzip's magic.
+    Raises ``RunError`` where the file cannot be read and ``TextError`` where it is not ``encoding``.
+    """
+    name = "standard input" if path == STDIN else path
+    try:
+        if path == STDIN:
+            if sys.stdin is None:
+                raise RunError("standard input is closed; name a file instead of -")
+            opened: Any = nullcontext(sys.stdin.buffer)
+        else:
+            opened = open(path, "rb")  # noqa: SIM115 - closed by the with below
+        with opened as raw:
+            stream = _unpacked(raw, tokens == "char" or path.endswith(".gz"))
+            blocks = iter(lambda: stream.read(_BLOCK_BYTES), b"")
+            yield from blocks if tokens == "byte" else _decoded(blocks, name, encoding)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RunError(f"{name}: a damaged gzip file: {error}") from error
+    except OSError as error:
+        raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+class _Pushback:
+    """A binary stream whose first bytes were looked at, for pipes that cannot seek."""
+
+    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            head, self._head = self._head[:size], self._head[size:]
+            return head
+        return self._rest.read(size)
+
+
+def _unpacked(raw: IO[bytes], may_be_gzip: bool) -> Any:
+    head = raw.read(len(_GZIP_MAGIC))
+    stream = _Pushback(head, raw)
+    return gzip.GzipFile(fileobj=stream) if may_be_gzip and head == _GZIP_MAGIC else stream
+
+
+def _decoded(blocks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    fed = lines = 0
+    at_start = True
+
+    def decode(block: bytes, final: bool) -> str:
+        try:
+            return decoder.decode(block, final)
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(encoding, "ignore")
+            offset = fed + len(block) - len(error.object) + error.start
+            raise TextError(
+                f"{name}: byte 0x{error.object[error.start]:02x} at offset {offset}"
+                f" (line {1 + lines + before.count(chr(10))}) is not {encoding}; name the encoding"
+                " with --encoding, or read bytes with --tokens byte"
+            ) from error
+        except UnicodeError as error:  # utf-16 and utf-32 without a byte order mark
+            raise TextError(f"{name}: is not {encoding}: {error} (--encoding)") from error
+
+    for block in blocks:
+        text = decode(block, final=False)
+        fed += len(block)
+        lines += text.count("\n")
+        if text:
+            yield text.removeprefix(_BYTE_ORDER_MARK) if at_start else text
+            at_start = False
+    if rest := decode(b"", final=True):
+        yield rest

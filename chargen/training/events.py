@@ -1,0 +1,71 @@
+"""What a training run tells whoever listens, as it happens. Knows nothing of screens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chargen.config import ModelConfig, TrainingConfig
+
+__all__ = ["Event", "Listener", "Note", "Planned", "Progress", "Sample", "Saved", "Validated"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line the user should know: something was shrunk, left out or stopped early."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The corpus is read and the network is built; ``steps`` is None until it is calibrated."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    characters: int
+    held_out_characters: int
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After a step. ``loss`` is nats a character since the last validation."""
+
+    step: int
+    steps: int
+    loss: float
+    chars_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """After a look at the held-out text; ``loss`` is as in ``Progress``."""
+
+    step: int
+    steps: int
+    loss: float
+    bits_per_char: float
+    is_best: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model writes at this point."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The run is over; ``bits_per_char`` is that of the kept weights on the held-out text."""
+
+    path: str | None
+    steps: int
+    interrupted: bool
+    bits_per_char: float | None
+
+
+Event = Note | Planned | Progress | Validated | Sample | Saved
+Listener = Callable[[Event], None]

@@ -1,0 +1,206 @@
+"""One network, two faces: the stock `Sequential` that is saved, and the face that trains.
+
+`TrainingNetwork` shares the stock layers' variables and computes the same function with our
+kernels, from token ids to logits, and carries the state from batch to batch. With
+``recurrence="stock"`` it runs Keras' own layers instead: the slow twin on a CPU, and on a GPU the
+way to cuDNN. The body ends at ``outputs``; the head is one product after it. This room knows
+nothing of files or of how long to train.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from chargen.config import ModelConfig, Objective
+from chargen.training import kernels
+
+__all__ = ["Recurrence", "TrainingNetwork", "assign_tensors", "build_network", "named_variables"]
+
+Recurrence = Literal["kernels", "stock"]
+
+_LAYERS = {"rnn": keras.layers.SimpleRNN, "lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+_EMBEDDING_SCALE = 0.05
+
+
+def build_network(config: ModelConfig, random_seed: int = 0) -> keras.Sequential:
+    """The stock network of ``config``: ids (B, T) in, logits (B, T, V) out.
+
+    Weights are drawn by ``random_seed`` alone: Glorot kernels, orthogonal recurrent kernels, and
+    a forget bias of 1 (Jozefowicz et al. 2015).
+    """
+    seeds = iter(np.random.SeedSequence(random_seed).generate_state(3 * config.num_layers + 2) >> 1)
+
+    def seed() -> int:
+        return int(next(seeds))
+
+    layers: list[Any] = [
+        keras.Input((None,), dtype="int32", name="tokens"),
+        keras.layers.Embedding(
+            config.vocabulary_size,
+            config.embedding_dim,
+            embeddings_initializer=keras.initializers.RandomUniform(
+                -_EMBEDDING_SCALE, _EMBEDDING_SCALE, seed=seed()
+            ),
+            name="embedding",
+        ),
+    ]
+    for layer in range(1, config.num_layers + 1):
+        layers.append(
+            _LAYERS[config.cell](
+                config.units,
+                return_sequences=True,
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed()),
+                recurrent_initializer=keras.initializers.Orthogonal(seed=seed()),
+                name=f"recurrent_{layer}",
+            )
+        )
+        if config.dropout:
+            layers.append(
+                keras.layers.Dropout(
+                    config.dropout,
+                    noise_shape=(None, 1, config.units),
+                    seed=seed(),
+                    name=f"dropout_{layer}",
+                )
+            )
+    layers.append(
+        keras.layers.Dense(
+            config.vocabulary_size,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed()),
+            name="head",
+        )
+    )
+    return keras.Sequential(layers, name="chargen")
+
+
+def named_variables(network: keras.Sequential) -> dict[str, Any]:
+    """The network's weights by the names of ``ModelConfig.tensor_shapes``."""
+    variables = {}
+    for layer in network.layers:
+        for variable in layer.weights:
+            if layer.name == "embedding":
+                variables["embedding"] = variable
+            elif not variable.path.endswith("seed_generator_state"):
+                variables[f"{layer.name}/{variable.name}"] = variable
+    return variables
+
+
+def assign_tensors(network: keras.Sequential, tensors: dict[str, Any]) -> None:
+    for name, variable in named_variables(network).items():
+        variable.assign(tensors[name])
+
+
+class TrainingNetwork(keras.Model):
+    """The face that trains: ``((ids (T, B), carry ()), ...)`` in, logits out, states kept.
+
+    Logits are (T, B, V) for the ``sequence`` objective and (B, V) for ``last``. ``carry`` is 1 where
+    the batch reads on from the one before, 0 where it begins at zero state; the carried states are
+    variables of this face.
+    """
+
+    def __init__(
+        self,
+        network: keras.Sequential,
+        config: ModelConfig,
+        batch_size: int,
+        objective: Objective = "sequence",
+        recurrence: Recurrence = "kernels",
+    ) -> None:
+        super().__init__(name="training")
+        self.network = network
+        self._config = config
+        self._objective = objective
+        self._recurrence = recurrence
+        self._embedding = network.get_layer("embedding")
+        self._head = network.get_layer("head")
+        self._recurrent = [
+            network.get_layer(f"recurrent_{layer + 1}") for layer in range(config.num_layers)
+        ]
+        self._dropout = keras.random.SeedGenerator(
+            int(np.random.SeedSequence((config.units, batch_size)).generate_state(1)[0] >> 1),
+            name="dropout",
+        )
+        arrays = 2 if config.cell == "lstm" else 1
+        self.states = [
+            [
+                self.add_weight(
+                    shape=(batch_size, config.units),
+                    initializer="zeros",
+                    trainable=False,
+                    name=f"state_{layer + 1}_{array + 1}",
+                )
+                for array in range(arrays)
+            ]
+            for layer in range(config.num_layers)
+        ]
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        ids, carry = inputs
+        outputs = self._body(ids, carry, training)
+        if self._objective == "last":
+            outputs = outputs[-1]
+        return ops.matmul(outputs, self._head.kernel) + self._head.bias
+
+    def _body(self, ids: Any, carry: Any, training: bool) -> Any:
+        """The last layer's outputs (T, B, H) of ids (T, B)."""
+        hidden = None
+        for layer, states in zip(self._recurrent, self.states, strict=True):
+            before = [state * carry for state in states]
+            if self._recurrence == "stock":
+                inputs = self._embedding(ids) if hidden is None else hidden
+                hidden, after = _run_stock(layer, inputs, before, training)
+            else:
+                projected = self._project_ids(ids) if hidden is None else _project(layer, hidden)
+                hidden, after = self._run_kernel(layer, projected, before)
+            for state, value in zip(states, after, strict=True):
+                state.assign(ops.stop_gradient(value))
+            if training and self._config.dropout:
+                hidden = keras.random.dropout(
+                    hidden,
+                    self._config.dropout,
+                    noise_shape=(1, *hidden.shape[1:]),
+                    seed=self._dropout,
+                )
+        return hidden
+
+    def _project_ids(self, ids: Any) -> Any:
+        """The first layer's projected input: a look-up in the projected embedding where the
+        vocabulary is smaller than the batch of characters."""
+        layer = self._recurrent[0]
+        if self._config.vocabulary_size <= ids.shape[0] * ids.shape[1]:
+            return ops.take(_project(layer, self._embedding.embeddings), ids, axis=0)
+        return _project(layer, ops.take(self._embedding.embeddings, ids, axis=0))
+
+    def _run_kernel(self, layer: Any, projected: Any, states: list[Any]) -> Any:
+        cell = layer.cell
+        recurrent_kernel = ops.convert_to_tensor(cell.recurrent_kernel)
+        if self._config.cell == "rnn":
+            hidden, *after = kernels.simple_rnn(projected, *states, recurrent_kernel)
+        elif self._config.cell == "lstm":
+            hidden, *after = kernels.lstm(projected, *states, recurrent_kernel)
+        else:
+            hidden, *after = kernels.gru(projected, *states, recurrent_kernel, cell.bias[1])
+        return hidden, after
+
+
+def _project(layer: Any, inputs: Any) -> Any:
+    cell = layer.cell
+    bias = cell.bias[0] if isinstance(layer, keras.layers.GRU) else cell.bias
+    return ops.matmul(inputs, cell.kernel) + bias
+
+
+def _run_stock(layer: Any, inputs: Any, states: list[Any], training: bool) -> Any:
+    """A stock layer's outputs (T, B, H) and last states; cuDNN where Keras has it."""
+    layer.return_state = True
+    try:
+        hidden, *after = layer(
+            ops.transpose(inputs, (1, 0, 2)), initial_state=states, training=training
+        )
+    finally:
+        layer.return_state = False
+    return ops.transpose(hidden, (1, 0, 2)), after

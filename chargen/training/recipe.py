@@ -1,0 +1,68 @@
+"""The defaults: what the user left open, chosen from the size of the corpus.
+
+Knows nothing of Keras; every choice is arithmetic that can be read here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from chargen.config import ModelConfig, TrainingConfig
+from chargen.windows import fitted_shape
+
+__all__ = ["DEFAULT_BUDGET", "model_config", "training_config"]
+
+DEFAULT_BUDGET = 180.0
+
+
+def model_config(options: Mapping[str, Any], size: int, vocabulary_size: int) -> ModelConfig:
+    """``options`` that are not None, and defaults for ``size`` training characters."""
+    given = {name: value for name, value in options.items() if value is not None}
+    defaults = {
+        "units": 256 if size >= 1 << 15 else 128,
+        "dropout": 0.0 if size < 1 << 12 else 0.4 if size < 1 << 18 else 0.1,
+    }
+    return ModelConfig(vocabulary_size=vocabulary_size, **{**defaults, **given})
+
+
+def training_config(
+    options: Mapping[str, Any], model: ModelConfig, size: int, *, fine_tuning: bool = False
+) -> tuple[TrainingConfig, list[str]]:
+    """``options`` that are not None, defaults for ``size`` training characters, and a note for
+    each given value that a small corpus shrank."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if not {"budget", "epochs", "steps"} & set(given):
+        given["budget"] = DEFAULT_BUDGET
+    sliding = given.get("objective") == "last"
+    peak = 2e-3 if model.cell == "rnn" else 8e-3
+    defaults = {
+        "batch_size": 128 if sliding else _streams_for(size),
+        "sequence_length": 40 if sliding else 32,
+        "learning_rate": peak / 4 if fine_tuning else peak,
+    }
+    wanted = TrainingConfig(**{**defaults, **given})
+    batch_size, sequence_length = fitted_shape(
+        size, wanted.batch_size, wanted.sequence_length, sliding=sliding
+    )
+    notes = [
+        f"{option} {given[name]} is more than this corpus fills: {fitted} is used"
+        for name, option, fitted in (
+            ("batch_size", "--batch-size", batch_size),
+            ("sequence_length", "--sequence-length", sequence_length),
+        )
+        if name in given and fitted < given[name]
+    ]
+    fitted_config = dataclasses.replace(
+        wanted, batch_size=batch_size, sequence_length=sequence_length
+    )
+    return fitted_config, notes
+
+
+def _streams_for(size: int) -> int:
+    """So many streams that an epoch of a small corpus still is a good number of steps."""
+    streams = 4
+    while streams < 64 and size >= 1024 * 2 * streams:
+        streams *= 2
+    return streams

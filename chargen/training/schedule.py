@@ -1,0 +1,33 @@
+"""The learning rate: linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+__all__ = ["WarmupCosine"]
+
+_WARM_UP_SHARE = 0.02
+
+
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """``peak`` is reached after 2 % of ``total`` steps; ``total`` is a variable, so that a run
+    whose length is set after calibration is not compiled again."""
+
+    def __init__(self, peak: float, total: int) -> None:
+        super().__init__()
+        self.peak = peak
+        self.total = keras.Variable(float(total), trainable=False, name="total_steps")
+
+    def __call__(self, step: Any) -> Any:
+        done = (ops.cast(step, "float32") + 1.0) / ops.convert_to_tensor(self.total)
+        warm_up = done / _WARM_UP_SHARE
+        decay = (done - _WARM_UP_SHARE) / (1.0 - _WARM_UP_SHARE)
+        cosine = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(decay, 0.0, 1.0)))
+        return self.peak * ops.minimum(warm_up, cosine)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "total": int(self.total)}

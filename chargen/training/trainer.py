@@ -1,0 +1,224 @@
+"""One training run, from an encoded corpus to the archive of the best weights.
+
+Ties the rooms of this folder together: network, calibration, `fit`, export.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from chargen.archive import Archive
+from chargen.config import ModelConfig, TrainingConfig
+from chargen.corpus import Corpus
+from chargen.errors import RunError
+from chargen.training.backend import has_gpu
+from chargen.training.budget import Budget, Plan, plan_for_steps
+from chargen.training.callbacks import Examiner, Pace, Run, Validation
+from chargen.training.events import Listener, Planned
+from chargen.training.export import export
+from chargen.training.network import (
+    TrainingNetwork,
+    assign_tensors,
+    build_network,
+    named_variables,
+)
+from chargen.training.pipeline import dataset
+from chargen.training.schedule import WarmupCosine
+from chargen.vocabulary import Vocabulary
+from chargen.windows import Windows, windows_of
+
+__all__ = ["run_training"]
+
+_ADAM_BETA_2 = 0.99
+_CLIP_NORM = 1.0
+_CALIBRATION_SHARE = 0.01  # of the budget
+_EXPORT_SECONDS = 0.3
+
+
+def run_training(
+    corpus: Corpus,
+    model_config: ModelConfig,
+    config: TrainingConfig,
+    *,
+    origin: dict[str, Any],
+    start: tuple[Vocabulary, dict[str, Any]] | None,
+    listener: Listener,
+    is_stopped: Callable[[], bool],
+    started: float,
+) -> tuple[Archive, Run]:
+    """Train and return the archive of the best weights, and how the run went.
+
+    Args:
+        origin: how the corpus was read; kept in the archive.
+        start: vocabulary and weights of the model to start from (fine-tuning).
+        started: when the budget began, of ``time.monotonic``.
+    """
+    network = build_network(model_config, config.random_seed)
+    if start is not None:
+        assign_tensors(network, _grown(start, corpus.vocabulary, network))
+    windows = windows_of(corpus.training_part, config)
+    examiner = Examiner(
+        network,
+        model_config,
+        corpus.vocabulary,
+        corpus.held_out_part,
+        config.sequence_length if config.objective == "last" else None,
+    )
+    trainee, schedule = _compiled(network, model_config, config)
+    steps = config.steps
+    if config.epochs is not None:
+        steps = math.ceil(config.epochs * windows.steps_per_epoch)
+    listener(
+        Planned(
+            model_config,
+            config,
+            corpus.training_part.size,
+            corpus.held_out_size,
+            steps,
+        )
+    )
+    budget = None
+    if steps is not None:
+        plan = plan_for_steps(steps, config.validate_every)
+    else:
+        assert config.budget is not None
+        budget, plan = _calibrate(trainee, windows, examiner, config, started)
+    schedule.total.assign(plan.steps)
+    run = Run(plan)
+    trainee.fit(
+        dataset(windows),
+        epochs=math.ceil(plan.steps / plan.validate_every),
+        steps_per_epoch=plan.validate_every,
+        verbose=0,
+        callbacks=[
+            Pace(run, _characters_per_step(config), listener, is_stopped, budget),
+            Validation(run, examiner, listener, schedule.total.assign, config.patience, budget),
+        ],
+    )
+    if run.best is None:
+        raise RunError("training gave no finite weights; try a lower --learning-rate")
+    assign_tensors(network, run.best)
+    training = {
+        **dataclasses.replace(
+            config,
+            budget=None,
+            steps=None if config.epochs is not None else run.plan.steps,
+            validate_every=plan.validate_every,
+        ).to_dict(),
+        **origin,
+        "characters": corpus.training_part.size,
+        "best_step": run.best_step,
+        "held_out": None,
+    }
+    if corpus.held_out_size:
+        training["held_out"] = examiner.evaluate(run.best, examiner.held_out).to_dict()
+    archive = export(network, model_config, corpus.vocabulary, training, run.history)
+    return archive, run
+
+
+def _characters_per_step(config: TrainingConfig) -> int:
+    """Targets learned from in a step."""
+    return config.batch_size * (1 if config.objective == "last" else config.sequence_length)
+
+
+def _compiled(
+    network: keras.Sequential, model_config: ModelConfig, config: TrainingConfig
+) -> tuple[TrainingNetwork, WarmupCosine]:
+    on_gpu = has_gpu()
+    trainee = TrainingNetwork(
+        network,
+        model_config,
+        config.batch_size,
+        config.objective,
+        "stock" if on_gpu else "kernels",
+    )
+    schedule = WarmupCosine(config.learning_rate, total=1)
+    trainee.compile(
+        optimizer=keras.optimizers.Adam(
+            schedule, beta_2=_ADAM_BETA_2, global_clipnorm=_CLIP_NORM
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=not on_gpu,  # cuDNN's kernels cannot be compiled by XLA
+    )
+    return trainee, schedule
+
+
+def _calibrate(
+    trainee: TrainingNetwork,
+    windows: Windows,
+    examiner: Examiner,
+    config: TrainingConfig,
+    started: float,
+) -> tuple[Budget, Plan]:
+    """Measure a step and a validation, undo what was learned meanwhile, and plan."""
+    assert config.budget is not None
+    began = time.monotonic()
+    validation_seconds = 0.0
+    reserve = _EXPORT_SECONDS
+    if examiner.glance.size:
+        examiner.evaluate(examiner.tensors(), examiner.glance)
+        validation_seconds = time.monotonic() - began
+        if examiner.glance.size < examiner.held_out.size:
+            reserve += validation_seconds * examiner.held_out.size / examiner.glance.size
+        else:
+            reserve += validation_seconds
+    trainee.optimizer.build(trainee.trainable_variables)
+    variables = [*trainee.variables, *trainee.optimizer.variables]
+    before = [np.array(variable) for variable in variables]
+    stopwatch = _Stopwatch(trainee, _CALIBRATION_SHARE * config.budget)
+    trainee.fit(dataset(windows), epochs=1, steps_per_epoch=10**9, verbose=0, callbacks=[stopwatch])
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    budget = Budget(config.budget, started, reserve)
+    return budget, budget.plan(
+        stopwatch.step_seconds, validation_seconds, config.validate_every
+    )
+
+
+class _Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
+    """Times steps for ``seconds``, the first ones, which compile, not counted."""
+
+    _SKIPPED = 3
+
+    def __init__(self, trainee: TrainingNetwork, seconds: float) -> None:
+        super().__init__()
+        self._trainee = trainee
+        self._seconds = seconds
+        self._began = 0.0
+        self.step_seconds = math.nan
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if batch + 1 <= self._SKIPPED:
+            self._began = now
+            return
+        self.step_seconds = (now - self._began) / (batch + 1 - self._SKIPPED)
+        if now - self._began >= self._seconds:
+            self._trainee.stop_training = True
+
+
+def _grown(
+    start: tuple[Vocabulary, dict[str, Any]], vocabulary: Vocabulary, network: keras.Sequential
+) -> dict[str, Any]:
+    """Weights of a known model for a vocabulary that holds its own: what it knows is kept.
+
+    A new character has fresh weights and the bias of the rarest known one.
+    """
+    known, tensors = start
+    rows = np.searchsorted(vocabulary.characters, known.characters)
+    grown = {**tensors}
+    fresh = {name: np.array(variable) for name, variable in named_variables(network).items()}
+    for name in ("embedding", "head/kernel", "head/bias"):
+        grown[name] = fresh[name]
+    grown["embedding"][rows] = tensors["embedding"]
+    grown["head/kernel"][:, rows] = tensors["head/kernel"]
+    grown["head/bias"][:] = tensors["head/bias"].min()
+    grown["head/bias"][rows] = tensors["head/bias"]
+    return grown
