@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 
 from chargen.archive import Archive, read_archive, write_archive
 from chargen.config import SamplingConfig
-from chargen.corpus import Tokens, encode_with
+from chargen.corpus import Tokens, encode_with, read_corpus
 from chargen.engine import Engine
 from chargen.errors import TextError, UsageError
 from chargen.evaluation import Evaluation, evaluate
@@ -146,6 +146,25 @@ class Model:
             )
         found = evaluate(self.engine, tokens, window=self.window)
         return Evaluation(found.nats, found.hits, found.characters, skipped)
+
+    def held_out_part(self, corpus: Sequence[str | os.PathLike[str]]) -> Tokens:
+        """The part of its own corpus that was held out when this model was trained."""
+        recorded = self.training
+        read = read_corpus(
+            corpus,
+            tokens=self.vocabulary.kind,
+            encoding=recorded["encoding"],
+            lines=recorded["lines"],
+            val_fraction=recorded["val_fraction"],
+            random_seed=recorded["random_seed"],
+            known=self.vocabulary,
+        )
+        if read.vocabulary != self.vocabulary or read.training_part.size != recorded["characters"]:
+            raise TextError(
+                "this is not the corpus that the model was trained on: its length or its characters"
+                " differ; leave --held-out out to measure the whole text"
+            )
+        return read.held_out_part
 
     def info(self) -> dict[str, Any]:
         """Everything the file says about the model, as plain values."""

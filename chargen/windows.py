@@ -19,12 +19,12 @@ __all__ = ["Batch", "SlidingWindows", "Streams", "Windows", "fitted_shape", "win
 
 
 class Batch(NamedTuple):
-    """``inputs`` (B, T); ``targets`` (B, T), or (B,) for sliding windows; ``carry`` is false where
-    the state must be zero before this batch."""
+    """``inputs`` (B, T); ``targets`` (B, T), or (B,) for sliding windows; ``carry`` (B,) is false
+    where the state must be zero before this batch."""
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
-    carry: bool
+    carry: NDArray[np.bool_]
 
 
 class Windows(Protocol):
@@ -40,8 +40,11 @@ class Streams:
 
     Stream b of an epoch reads ``windows_per_epoch`` windows in a row, so the state after one batch
     is the state before the next. Every epoch begins at another random offset, which moves the
-    window bounds and the places where a stream begins from zero state.
+    window bounds. Now and then a stream forgets and reads on from zero state: a network that has
+    met zero state only at the head of an epoch may not find its way from there into text.
     """
+
+    FORGET = 0.02  # of the windows
 
     def __init__(
         self, tokens: Tokens, batch_size: int, sequence_length: int, random_seed: int
@@ -65,7 +68,9 @@ class Streams:
         offset = np.random.default_rng((self._random_seed, epoch)).integers(self._slack + 1)
         first = offset + window * self._sequence_length
         piece = self._tokens[self._starts + (first + self._columns)]
-        return Batch(piece[:, :-1], piece[:, 1:], carry=window > 0)
+        luck = np.random.default_rng((self._random_seed, epoch, window)).random(len(piece))
+        carry = (luck >= self.FORGET) & (window > 0)
+        return Batch(piece[:, :-1], piece[:, 1:], carry)
 
 
 class SlidingWindows:
@@ -101,7 +106,7 @@ class SlidingWindows:
             order = Permutation(self.num_windows, (self._random_seed, int(epoch)))
             windows[epochs == epoch] = order(positions[epochs == epoch])
         piece = self._tokens[windows[:, np.newaxis] * self._stride + self._columns]
-        return Batch(piece[:, :-1], piece[:, -1], carry=False)
+        return Batch(piece[:, :-1], piece[:, -1], np.zeros(len(piece), np.bool_))
 
 
 def fitted_shape(

@@ -17,7 +17,7 @@ from chargen.config import Cell, ModelConfig, Objective, TrainingConfig, parse_d
 from chargen.corpus import read_corpus
 from chargen.errors import UsageError
 from chargen.model import Model
-from chargen.training.events import Listener, Note, Saved
+from chargen.training.events import Listener, Note, Saved, Stage
 from chargen.training.recipe import model_config, training_config
 from chargen.vocabulary import TokenKind
 
@@ -107,6 +107,7 @@ def train(
     start = None if init is None else read_archive(init)
     if start is not None:
         architecture = _kept_architecture(architecture, start.model, os.fspath(init or ""))
+    listener(Stage("reading the corpus"))
     read = read_corpus(
         sources,
         text=text,
@@ -126,6 +127,7 @@ def train(
     if not read.held_out_size and val_fraction != 0:
         listener(Note("too little text to hold any out: the last weights are kept"))
 
+    listener(Stage("starting TensorFlow"))
     from chargen.training.backend import ensure_backend
 
     ensure_backend()
@@ -136,7 +138,7 @@ def train(
         model,
         config,
         origin={
-            "corpus": list(read.names),
+            "corpus": None if corpus is None else [os.fspath(source) for source in sources],
             "tokens": tokens,
             "encoding": encoding,
             "lines": lines,

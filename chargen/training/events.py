@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 from chargen.config import ModelConfig, TrainingConfig
 
-__all__ = ["Event", "Listener", "Note", "Planned", "Progress", "Sample", "Saved", "Validated"]
+__all__ = ["Event", "Listener", "Note", "Planned", "Progress", "Sample", "Saved", "Stage", "Validated"]
 
 
 @dataclass(frozen=True)
 class Note:
     """A line the user should know: something was shrunk, left out or stopped early."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What takes time before the first step."""
 
     text: str
 
@@ -67,5 +74,5 @@ class Saved:
     bits_per_char: float | None
 
 
-Event = Note | Planned | Progress | Validated | Sample | Saved
+Event = Note | Stage | Planned | Progress | Validated | Sample | Saved
 Listener = Callable[[Event], None]

@@ -95,7 +95,7 @@ def assign_tensors(network: keras.Sequential, tensors: dict[str, Any]) -> None:
 
 
 class TrainingNetwork(keras.Model):
-    """The face that trains: ``((ids (T, B), carry ()), ...)`` in, logits out, states kept.
+    """The face that trains: ``((ids (T, B), carry (B,)), ...)`` in, logits out, states kept.
 
     Logits are (T, B, V) for the ``sequence`` objective and (B, V) for ``last``. ``carry`` is 1 where
     the batch reads on from the one before, 0 where it begins at zero state; the carried states are
@@ -150,7 +150,7 @@ class TrainingNetwork(keras.Model):
         """The last layer's outputs (T, B, H) of ids (T, B)."""
         hidden = None
         for layer, states in zip(self._recurrent, self.states, strict=True):
-            before = [state * carry for state in states]
+            before = [state * carry[:, np.newaxis] for state in states]
             if self._recurrence == "stock":
                 inputs = self._embedding(ids) if hidden is None else hidden
                 hidden, after = _run_stock(layer, inputs, before, training)

@@ -18,7 +18,7 @@ __all__ = ["dataset"]
 
 
 def dataset(windows: Windows, first_step: int = 0) -> Any:
-    """An endless dataset of ``((ids (T, B), carry ()), targets)`` from ``first_step`` on.
+    """An endless dataset of ``((ids (T, B), carry (B,)), targets)`` from ``first_step`` on.
 
     Targets are (T, B), or (B,) for sliding windows.
     """
@@ -28,12 +28,12 @@ def dataset(windows: Windows, first_step: int = 0) -> Any:
         while True:
             inputs, targets, carry = windows.batch(step)
             ids = np.ascontiguousarray(inputs.T, np.int32)
-            yield (ids, np.float32(carry)), np.ascontiguousarray(targets.T, np.int32)
+            yield (ids, carry.astype(np.float32)), np.ascontiguousarray(targets.T, np.int32)
             step += 1
 
-    (ids, _), targets = next(batches())
+    (ids, carry), targets = next(batches())
     signature = (
-        (tf.TensorSpec(ids.shape, tf.int32), tf.TensorSpec((), tf.float32)),
+        (tf.TensorSpec(ids.shape, tf.int32), tf.TensorSpec(carry.shape, tf.float32)),
         tf.TensorSpec(targets.shape, tf.int32),
     )
     options = tf.data.Options()

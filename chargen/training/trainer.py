@@ -21,7 +21,7 @@ from chargen.errors import RunError
 from chargen.training.backend import has_gpu
 from chargen.training.budget import Budget, Plan, plan_for_steps
 from chargen.training.callbacks import Examiner, Pace, Run, Validation
-from chargen.training.events import Listener, Planned
+from chargen.training.events import Listener, Planned, Stage
 from chargen.training.export import export
 from chargen.training.network import (
     TrainingNetwork,
@@ -60,6 +60,7 @@ def run_training(
         start: vocabulary and weights of the model to start from (fine-tuning).
         started: when the budget began, of ``time.monotonic``.
     """
+    listener(Stage("building the network"))
     network = build_network(model_config, config.random_seed)
     if start is not None:
         assign_tensors(network, _grown(start, corpus.vocabulary, network))
@@ -84,6 +85,7 @@ def run_training(
             steps,
         )
     )
+    listener(Stage("compiling"))
     budget = None
     if steps is not None:
         plan = plan_for_steps(steps, config.validate_every)
@@ -97,6 +99,7 @@ def run_training(
         epochs=math.ceil(plan.steps / plan.validate_every),
         steps_per_epoch=plan.validate_every,
         verbose=0,
+        shuffle=False,
         callbacks=[
             Pace(run, _characters_per_step(config), listener, is_stopped, budget),
             Validation(run, examiner, listener, schedule.total.assign, config.patience, budget),
@@ -173,7 +176,13 @@ def _calibrate(
     variables = [*trainee.variables, *trainee.optimizer.variables]
     before = [np.array(variable) for variable in variables]
     stopwatch = _Stopwatch(trainee, _CALIBRATION_SHARE * config.budget)
-    trainee.fit(dataset(windows), epochs=1, steps_per_epoch=10**9, verbose=0, callbacks=[stopwatch])
+    trainee.fit(
+        dataset(windows),
+        steps_per_epoch=10**9,
+        verbose=0,
+        shuffle=False,
+        callbacks=[stopwatch],
+    )
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
     budget = Budget(config.budget, started, reserve)

@@ -1,0 +1,123 @@
+"""The command line: the only folder that may import Click or Rich, print, or exit.
+
+Commands are imported when they are called, so that ``--help`` stays light, and this file alone
+turns an error into a status. It knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from chargen import __version__
+from chargen.errors import ChargenError
+
+__all__ = ["cli", "main"]
+
+_COMMANDS = ("train", "generate", "evaluate", "info")
+_USAGE_STATUS = 2
+_FAILURE_STATUS = 1
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"chargen.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", message="chargen %(version)s")
+def cli() -> None:
+    """Train a character-level recurrent network on any text, and generate new text from it.
+
+    \b
+      chargen train corpus.txt
+      chargen generate --seed "The quick "
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        status = cli.main(arguments, prog_name="chargen", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except ChargenError as error:
+        return _fail(str(error), error.status)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return _USAGE_STATUS
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "chargen"
+        return _fail(f"{error.format_message()} ({path} --help lists the options)", _USAGE_STATUS)
+    except click.ClickException as error:
+        return _fail(error.format_message(), _FAILURE_STATUS)
+    except (KeyboardInterrupt, click.Abort):
+        die_of(signal.SIGINT)
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    except OSError as error:
+        _silence_stdout()
+        return _fail(f"cannot write the output: {error.strerror or error}", _FAILURE_STATUS)
+    except MemoryError:
+        return _fail(
+            "out of memory; try smaller --units, --batch-size or --sequence-length",
+            _FAILURE_STATUS,
+        )
+    except Exception as error:
+        return _fail(
+            f"unexpected {type(error).__name__}: {_one_line(error)} (CHARGEN_DEBUG=1 shows where)",
+            _FAILURE_STATUS,
+        )
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _fail(message: str, status: int) -> int:
+    if os.environ.get("CHARGEN_DEBUG", "0") not in ("", "0"):
+        traceback.print_exc()
+    line = " ".join(message.split("\n")).encode("utf-8", "backslashreplace").decode()
+    click.echo(f"chargen: {line}", err=True)
+    return status
+
+
+def die_of(number: signal.Signals) -> NoReturn:
+    """End by the signal itself, so that a shell loop stops too."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            _silence_stdout()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # where the signal is blocked
+
+
+def _silence_stdout() -> None:
+    """Keep Python from writing to a closed or full output once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+

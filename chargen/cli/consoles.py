@@ -1,0 +1,105 @@
+"""Where text goes: stdout as bytes of UTF-8 whatever the locale, and terminals made safe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from chargen.errors import RunError
+
+__all__ = ["TextSink", "is_terminal", "sparkline", "terminal_safe", "write_text"]
+
+_BLOCK_BYTES = 1 << 13
+_FIRST_BLOCK_BYTES = 64
+_LONGEST_WAIT = 0.2  # seconds
+_BARS = "▁▂▃▄▅▆▇█"
+
+# C0 and C1 controls but for tab and line feed, and the bidirectional overrides.
+_UNSAFE = dict.fromkeys(
+    [code for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (0x09, 0x0A)]
+    + [*range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+
+def terminal_safe(text: str) -> str:
+    """``text`` with whatever a terminal would obey shown as U+FFFD."""
+    return text.translate(_UNSAFE)
+
+
+def is_terminal(stream: object) -> bool:
+    try:
+        return stream is not None and bool(stream.isatty())  # type: ignore[attr-defined]
+    except ValueError:  # closed
+        return False
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:
+        raise RunError("standard output is closed: there is nowhere to write to")
+    return sys.stdout.buffer
+
+
+def write_text(text: str) -> None:
+    """Write text to stdout as UTF-8, ended by a line break."""
+    stream = _stdout()
+    stream.write(text.encode("utf-8", "surrogatepass"))
+    stream.write(b"\n")
+    stream.flush()
+
+
+class TextSink:
+    """Stdout for text as it is made: at once on a terminal, in blocks in a pipe, the first early.
+
+    Takes bytes; on a terminal, what it would obey is made safe. Leaving it ends the last line.
+    """
+
+    def __init__(self) -> None:
+        self._stream = _stdout()
+        self._is_terminal = is_terminal(sys.stdout)
+        self._pending = bytearray()
+        self._limit = 1 if self._is_terminal else _FIRST_BLOCK_BYTES
+        self._last = b"\n"
+        self._flushed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            if self._last != b"\n":
+                self._pending += b"\n"
+            self._flush()
+
+    def write(self, data: bytes) -> None:
+        if not data:
+            return
+        self._pending += data
+        self._last = data[-1:]
+        late = time.monotonic() - self._flushed > _LONGEST_WAIT
+        if len(self._pending) >= self._limit or late:
+            self._flush()
+            self._limit = 1 if self._is_terminal else _BLOCK_BYTES
+
+    def _flush(self) -> None:
+        data = bytes(self._pending)
+        self._pending.clear()
+        if self._is_terminal:
+            data = terminal_safe(data.decode("utf-8", "replace")).encode()
+        self._stream.write(data)
+        self._stream.flush()
+        self._flushed = time.monotonic()
+
+
+def sparkline(values: list[float]) -> str:
+    """``values`` as a row of bars, the smallest the lowest."""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in values)

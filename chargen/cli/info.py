@@ -1,0 +1,128 @@
+"""``chargen info``: what a model file says about itself."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from chargen.cli.options import model_option
+
+if TYPE_CHECKING:
+    from chargen.model import Model
+
+__all__ = ["command"]
+
+_OPTIONS = {
+    "cell": "--cell",
+    "units": "--units",
+    "num_layers": "--layers",
+    "embedding_dim": "--embedding-dim",
+    "dropout": "--dropout",
+    "objective": "--objective",
+    "batch_size": "--batch-size",
+    "sequence_length": "--sequence-length",
+    "stride": "--stride",
+    "learning_rate": "--learning-rate",
+    "epochs": "--epochs",
+    "steps": "--steps",
+    "patience": "--patience",
+    "validate_every": "--validate-every",
+    "random_seed": "--random-seed",
+    "tokens": "--tokens",
+    "encoding": "--encoding",
+    "val_fraction": "--val-fraction",
+    "init": "--init",
+}
+_KEPT_BY_INIT = {"cell", "units", "num_layers", "embedding_dim"}
+
+
+@click.command("info", short_help="Show what a model is and how it was trained.")
+@model_option
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
+def command(model: str, as_json: bool) -> None:
+    """Show a model's architecture, vocabulary, training, curve and held-out figure, and the
+    command that repeats its run."""
+    from chargen.cli.consoles import write_text
+    from chargen.model import load
+
+    loaded = load(model)
+    if as_json:
+        write_text(json.dumps({**loaded.info(), "command": _command(loaded)}))
+    else:
+        write_text("\n".join(f"{name:<14}{value}" for name, value in _rows(loaded)))
+
+
+def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
+    from chargen.cli.consoles import sparkline
+
+    config, training = loaded.config, loaded.training
+    layers = f"{config.num_layers} x {config.units} {config.cell.upper()}"
+    yield "model", f"{loaded.path}"
+    yield (
+        "architecture",
+        f"embedding {config.embedding_dim}, {layers}, dropout {config.dropout:g},"
+        f" dense {config.vocabulary_size}",
+    )
+    yield "parameters", f"{config.num_parameters:,}"
+    yield "vocabulary", _vocabulary(loaded)
+    corpus = training["corpus"]
+    yield (
+        "trained on",
+        f"{training['characters']:,} {_unit(loaded)}s of"
+        f" {'a text given in Python' if corpus is None else ' '.join(corpus)}",
+    )
+    objective = (
+        "every next character, state carried"
+        if loaded.window is None
+        else f"the character after each window of {loaded.window}"
+    )
+    yield "objective", objective
+    yield (
+        "schedule",
+        f"batch {training['batch_size']} x {training['sequence_length']},"
+        f" learning rate {training['learning_rate']:g}, best at step {training['best_step']:,}"
+        f" of {int(loaded.history[-1]['step']):,}",
+    )
+    curve = [point["bits_per_char"] for point in loaded.history if "bits_per_char" in point]
+    if curve:
+        yield "curve", f"{sparkline(curve)}  {curve[0]:.3f} to {min(curve):.3f} bits"
+    if training["held_out"] is not None:
+        held_out = training["held_out"]
+        yield (
+            "held out",
+            f"{held_out['bits_per_char']:.4f} bits per {_unit(loaded)}"
+            f" on {held_out['characters'] + 1:,}",
+        )
+    if (repeat := _command(loaded)) is not None:
+        yield "repeat", repeat
+
+
+def _unit(loaded: Model) -> str:
+    return "byte" if loaded.vocabulary.kind == "byte" else "character"
+
+
+def _vocabulary(loaded: Model) -> str:
+    if loaded.vocabulary.kind == "byte":
+        return "the 256 bytes"
+    characters = "".join(map(chr, loaded.vocabulary.characters))
+    shown = characters if len(characters) <= 120 else f"{characters[:120]}…"
+    return f"{len(characters):,} characters: {shown.encode('unicode_escape').decode()}"
+
+
+def _command(loaded: Model) -> str | None:
+    """The ``chargen train`` that repeats the run; None where the corpus had no name."""
+    settings: dict[str, Any] = {**loaded.config.to_dict(), **loaded.training}
+    if settings["corpus"] is None:
+        return None
+    words = ["chargen", "train", *settings["corpus"]]
+    for name, option in _OPTIONS.items():
+        value = settings[name]
+        if value is not None and not (settings["init"] is not None and name in _KEPT_BY_INIT):
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    if settings["lines"]:
+        words.append("--lines")
+    return shlex.join(words)

@@ -1,0 +1,162 @@
+"""The display of a training run on stderr: a Rich bar on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from chargen.cli.consoles import is_terminal, terminal_safe
+from chargen.training.events import (
+    Event,
+    Listener,
+    Note,
+    Planned,
+    Progress,
+    Sample,
+    Saved,
+    Stage,
+    Validated,
+)
+
+__all__ = ["display"]
+
+_SAMPLE_INTERVAL = 15.0  # seconds
+
+
+@contextmanager
+def display(*, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows the run; with ``quiet`` it shows nothing."""
+    if quiet:
+        yield lambda event: None
+    elif is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
+        with _Bar() as bar:
+            yield bar
+    else:
+        yield _Lines()
+
+
+class _Lines:
+    """A line for each thing worth a line."""
+
+    def __init__(self) -> None:
+        self._speed = 0.0
+        self._sampled = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Progress():
+                self._speed = event.chars_per_second
+            case Validated():
+                self.say(
+                    f"step {event.step:,}/{event.steps:,}  loss {event.loss:.4f}  held out"
+                    f" {event.bits_per_char:.4f} bits per character"
+                    f"{' (best)' if event.is_best else ''}  {self._speed:,.0f} characters/s"
+                )
+            case Sample():
+                if time.monotonic() - self._sampled >= _SAMPLE_INTERVAL:
+                    self._sampled = time.monotonic()
+                    self.sample(event.text)
+            case Planned():
+                self.say(_plan(event))
+            case Note():
+                self.say(f"note: {event.text}")
+            case Saved():
+                self.say(_closing(event))
+
+    def say(self, line: str) -> None:
+        click.echo(terminal_safe(line), err=True)
+
+    def sample(self, text: str) -> None:
+        for line in terminal_safe(text).strip("\n").split("\n"):
+            self.say(f"  | {line}")
+
+
+class _Bar(_Lines):
+    """A bar with the time left, the speed, the loss and the held-out figure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("starting", total=None, figures="")
+        self._held_out = ""
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Stage():
+                self._bar.update(self._task, description=event.text)
+            case Progress():
+                self._bar.update(
+                    self._task,
+                    description=f"{event.step:,}/{event.steps:,}",
+                    total=event.steps,
+                    completed=event.step,
+                    figures=f"{_clock(event.seconds_left)} left"
+                    f"  {event.chars_per_second / 1000:.0f}k chars/s"
+                    f"  loss {event.loss:.3f}{self._held_out}",
+                )
+            case Validated():
+                self._held_out = f"  held out {event.bits_per_char:.3f} bits"
+            case Saved():
+                self._bar.stop()
+                super().__call__(event)
+            case _:
+                super().__call__(event)
+
+    def say(self, line: str) -> None:
+        self._console.print(terminal_safe(line), markup=False)
+
+    def sample(self, text: str) -> None:
+        for line in terminal_safe(text).strip("\n").split("\n"):
+            self._console.print(f"  {line}", style="dim", markup=False)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _plan(event: Planned) -> str:
+    model, training = event.model, event.training
+    return (
+        f"{event.characters:,} characters to learn from, {event.held_out_characters:,} held out,"
+        f" {model.vocabulary_size:,} different; {model.cell.upper()} {model.num_layers} x"
+        f" {model.units}, {model.num_parameters:,} parameters; batch {training.batch_size} x"
+        f" {training.sequence_length}"
+    )
+
+
+def _closing(event: Saved) -> str:
+    figure = (
+        ""
+        if event.bits_per_char is None
+        else f", {event.bits_per_char:.4f} bits per character on the held-out text"
+    )
+    stopped = f"stopped at step {event.steps:,}; " if event.interrupted else ""
+    path = event.path or ""
+    model = "" if path == "chargen.keras" else f" -m {shlex.quote(path)}"
+    return f"{stopped}{path}{figure}. Next: chargen generate{model}"

@@ -1,0 +1,204 @@
+"""``chargen train``: from a corpus to a model file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import Any
+
+import click
+
+from chargen.cli.options import encoding_option
+
+__all__ = ["command"]
+
+
+@click.command("train", short_help="Train a model on a text.")
+@click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
+@click.option(
+    "-o",
+    "--output",
+    default="chargen.keras",
+    show_default=True,
+    metavar="FILE",
+    help="The model to write.",
+)
+@click.option("--force", is_flag=True, help="Overwrite a model that exists.")
+@click.option(
+    "--init",
+    metavar="MODEL",
+    help="Start from this model's weights; new characters are added to its vocabulary.",
+)
+@click.option(
+    "--budget",
+    metavar="TIME",
+    help="How long everything may take, such as 90s, 3m or 1h30m.  [default: 3m]",
+)
+@click.option("--epochs", type=int, metavar="N", help="Train for N passes over the text instead.")
+@click.option("--steps", type=int, metavar="N", help="Train for N batches instead.")
+@click.option(
+    "--tokens",
+    type=click.Choice(["char", "byte"]),
+    default="char",
+    show_default=True,
+    help="Learn characters, or the bytes of any file.",
+)
+@encoding_option
+@click.option(
+    "--lines",
+    is_flag=True,
+    help="Each line is a document (a name, a title): they are shuffled and held out whole.",
+)
+@click.option(
+    "--val-fraction",
+    type=float,
+    metavar="SHARE",
+    help="Share of the text held out from its end; 0 holds out none."
+    "  [default: 0.1, at most 1,000,000 characters]",
+)
+@click.option(
+    "--cell",
+    type=click.Choice(["rnn", "lstm", "gru"]),
+    help="The recurrent layer.  [default: lstm]",
+)
+@click.option("--units", type=int, metavar="N", help="Width of a layer.  [default: by the corpus]")
+@click.option(
+    "--layers", "num_layers", type=int, metavar="N", help="Recurrent layers.  [default: 1]"
+)
+@click.option(
+    "--embedding-dim", type=int, metavar="N", help="Width of the embedding.  [default: 64]"
+)
+@click.option(
+    "--dropout",
+    type=float,
+    metavar="SHARE",
+    help="Share of a layer's outputs dropped in training.  [default: by the corpus]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(["sequence", "last"]),
+    help="Learn every next character with carried state, or only the one after each window."
+    "  [default: sequence]",
+)
+@click.option(
+    "--batch-size", type=int, metavar="N", help="Texts read side by side.  [default: by the corpus]"
+)
+@click.option(
+    "--sequence-length",
+    type=int,
+    metavar="N",
+    help="Characters in a window.  [default: 32; 40 for --objective last]",
+)
+@click.option(
+    "--stride",
+    type=int,
+    metavar="N",
+    help="Characters from one window to the next, for --objective last.  [default: 1]",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    metavar="RATE",
+    help="The peak, after warm-up.  [default: by the cell]",
+)
+@click.option(
+    "--patience",
+    type=int,
+    metavar="N",
+    help="Stop after N validations without a better held-out figure.",
+)
+@click.option(
+    "--validate-every",
+    type=int,
+    metavar="N",
+    help="Steps between validations.  [default: by the length of the run]",
+)
+@click.option(
+    "--random-seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="The same number gives the same model.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(corpus: tuple[str, ...], output: str, quiet: bool, **options: Any) -> None:
+    """Train a model on CORPUS: files, folders, globs, or '-' for stdin (.gz too).
+
+    \b
+      chargen train corpus.txt
+      chargen train names.txt --lines --budget 1m -o names.keras
+      cat *.py | chargen train - -o code.keras
+    """
+    started = _process_start()
+
+    from chargen.cli.progress import display
+    from chargen.training import train
+
+    with display(quiet=quiet) as listener, _Interrupt() as interrupt:
+
+        def listen(event: Any) -> None:
+            interrupt.arm(event)
+            listener(event)
+
+        train(
+            corpus,
+            output=output,
+            listener=listen,
+            is_stopped=interrupt.is_requested,
+            started=started,
+            **options,
+        )
+    interrupt.obey()
+
+
+class _Interrupt:
+    """The first Ctrl-C or SIGTERM ends the run after its step, a second one at once.
+
+    Before the first step there is nothing to keep, and the signals do what they always do.
+    """
+
+    def __init__(self) -> None:
+        self._received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Interrupt:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def arm(self, event: object) -> None:
+        if not self._before and type(event).__name__ == "Progress":
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
+        if self._received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._received = signal.Signals(number)
+
+    def is_requested(self) -> bool:
+        return self._received is not None
+
+    def obey(self) -> None:
+        """Die of the signal that was received, if any."""
+        if self._received is not None:
+            from chargen.cli import die_of
+
+            die_of(self._received)
+
+
+def _process_start() -> float:
+    """When this process began, of ``time.monotonic``; now, where the system does not tell."""
+    now = time.monotonic()
+    with contextlib.suppress(OSError, AttributeError, ValueError, IndexError):
+        with open("/proc/self/stat") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        return now - max(0.0, age)
+    return now
