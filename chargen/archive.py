@@ -11,16 +11,14 @@ training.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,13 +26,13 @@ from numpy.typing import NDArray
 
 from chargen.config import ModelConfig
 from chargen.errors import ChargenError, ModelFileError, RunError
+from chargen.files import write_atomically
 from chargen.vocabulary import Vocabulary
 
 __all__ = [
     "Archive",
     "TensorEntry",
     "build_archive",
-    "check_writable",
     "read_archive",
     "write_archive",
 ]
@@ -194,7 +192,7 @@ def _typed(ours: Mapping[str, Any], key: str, kind: type) -> Any:
 
 def _vocabulary(values: Mapping[str, Any]) -> Vocabulary:
     if values == {"kind": "byte"}:
-        return Vocabulary.bytes()
+        return Vocabulary.of_bytes()
     characters = values.get("characters")
     if set(values) != {"kind", "characters"} or values["kind"] != "char":
         raise _damaged("its vocabulary is of no known kind")
@@ -244,24 +242,9 @@ def _tensors(
         if not np.isfinite(tensors[name]).all():
             raise _damaged(f"tensor {name} holds a number that is not finite")
     spans.sort()
-    if any(end > start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)):
+    if any(end > start for (_, end), (start, _) in pairwise(spans)):
         raise _damaged("two tensors overlap")
     return tensors
-
-
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ``RunError`` unless a file can be made beside ``path``: found out before training."""
-    folder = Path(path).absolute().parent
-    if Path(path).is_dir():
-        raise RunError(f"{os.fspath(path)}: is a folder; name a file (-o/--output)")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise RunError(
-            f"{folder}: no model can be written here: {error.strerror}; choose another place"
-            " with -o/--output"
-        ) from error
 
 
 def build_archive(
@@ -315,47 +298,4 @@ def write_archive(path: str | os.PathLike[str], archive: Archive) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as packed:
         for name, data in archive.members.items():
             packed.writestr(zipfile.ZipInfo(name, _ZIP_TIME), data)
-    _write_atomically(Path(path), buffer.getvalue())
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file in the same folder, flush, fsync, read back, replace, fsync the folder."""
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if Path(temporary).read_bytes() != data:
-            raise OSError("what was written does not read back")
-        os.chmod(temporary, _permissions(path))
-        os.replace(temporary, path)
-        temporary = None
-        if hasattr(os, "O_DIRECTORY"):
-            folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    except OSError as error:
-        raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; the file that was there is"
-            " untouched (another place: -o/--output)"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-
-
-def _permissions(path: Path) -> int:
-    """Those of the file that stands there, else what the umask leaves of 0666."""
-    try:
-        return path.stat().st_mode & 0o777
-    except OSError:
-        umask = os.umask(0)
-        os.umask(umask)
-        return 0o666 & ~umask
+    write_atomically(path, buffer.getvalue())

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chargen.config import GATES, Cell
+from chargen.config import Cell
 
 Array = npt.NDArray[np.floating[Any]]
 State = tuple[Array, ...]  # (h,) for "rnn" and "gru", (h, c) for "lstm", each (B, H)
@@ -37,7 +37,7 @@ STATE_ARRAYS: dict[Cell, int] = {"rnn": 1, "lstm": 2, "gru": 1}
 class CellWeights:
     """The weights of one layer, or their gradients, in Keras' layouts.
 
-    G is GATES[cell]. The blocks of H columns are ordered i, f, c, o in the LSTM and z, r, h in
+    G is config.GATES[cell]. The blocks of H columns are ordered i, f, c, o in the LSTM and z, r, h in
     the GRU. The two rows of the GRU's bias are the input bias and the recurrent bias.
     """
 

@@ -81,7 +81,7 @@ class _Validated:
             raise UsageError(f"{name} {value!r}: expected one of {', '.join(choices)} ({option})")
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

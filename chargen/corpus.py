@@ -167,7 +167,9 @@ class _Spool:
         self.dtype = dtype
         self.size = 0
         self._folder = Path(folder or tempfile.gettempdir())
-        self._file: IO[bytes] = self._guard(lambda: tempfile.TemporaryFile(dir=self._folder))
+        self._file: IO[bytes] = self._guard(
+            lambda: tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - map() closes it
+        )
 
     def _guard(self, act: Callable[[], Any]) -> Any:
         try:
@@ -179,16 +181,17 @@ class _Spool:
             ) from error
 
     def write(self, items: NDArray[Any]) -> None:
-        data = items.astype(self.dtype, copy=False)
-        self._guard(lambda: self._file.write(memoryview(data).cast("B")) if data.size else None)
+        data: Any = np.ascontiguousarray(items, self.dtype)
+        self._guard(lambda: self._file.write(data.data))
         self.size += data.size
 
     def map(self) -> NDArray[Any]:
-        """The whole array, writable, backed by the file."""
+        """The whole array, writable, backed by the file; nothing can be added any more."""
         self._guard(self._file.flush)
-        if self.size == 0:
-            return np.zeros(0, self.dtype)
-        return np.memmap(self._file, self.dtype, "r+", shape=(self.size,))  # type: ignore[call-overload, no-any-return]
+        with self._file:
+            if self.size == 0:
+                return np.zeros(0, self.dtype)
+            return np.memmap(self._file, self.dtype, "r+", shape=(self.size,))
 
     def widened(self, dtype: np.dtype[Any]) -> _Spool:
         """The same items in a wider type."""
@@ -196,7 +199,6 @@ class _Spool:
         items = self.map()
         for start in range(0, items.size, _SLICE):
             wider.write(items[start : start + _SLICE])
-        self._file.close()
         return wider
 
 
@@ -211,7 +213,8 @@ class _Encoder:
     ) -> None:
         if known is not None and known.kind != kind:
             raise UsageError(
-                f"the model of --init reads {known.kind}s, this corpus is read as {kind}s (--tokens)"
+                f"the model of --init reads {known.kind}s and this corpus is read as {kind}s"
+                f" (--tokens {known.kind})"
             )
         self._kind = kind
         self._points: list[int] = list(range(256)) if kind == "byte" else []
@@ -254,7 +257,7 @@ class _Encoder:
         """All tokens, and the vocabulary they are indices of; at least one must have come."""
         array = self._spool.map()
         if self._kind == "byte":
-            return array, Vocabulary.bytes()
+            return array, Vocabulary.of_bytes()
         points = np.asarray(self._points)
         order = np.empty(points.size, array.dtype)
         order[np.argsort(points)] = np.arange(points.size)

@@ -168,7 +168,7 @@ class Body:
     def lookup(self, tokens: int | Indices) -> Floats:
         """The first layer's projected input of ``tokens``: (..., columns)."""
         if self._table is not None:
-            return self._table[tokens]
+            return np.asarray(self._table[tokens])
         return self.layers[0].project(self._embedding[tokens])
 
     def run(self, state: State, tokens: Indices) -> Floats:

@@ -139,8 +139,10 @@ def _by_windows(engine: Engine, tokens: Indices, window: int) -> Iterator[Any]:
 def _score(
     logits: NDArray[np.float32], targets: Indices
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Surprisals in nats of ``targets`` (...) under ``logits`` (..., V); whether each was the top."""
-    of_target = np.take_along_axis(logits, targets[..., np.newaxis].astype(np.intp), axis=-1)[..., 0]
+    """Surprisals in nats of ``targets`` (...) under ``logits`` (..., V); which were the top."""
+    of_target = np.take_along_axis(logits, targets[..., np.newaxis].astype(np.intp), axis=-1)[
+        ..., 0
+    ]
     largest = logits.max(axis=-1)
     logits = logits - largest[..., np.newaxis]
     np.exp(logits, logits)

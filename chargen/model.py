@@ -120,7 +120,7 @@ class Model:
         random_seed: int | None = None,
         unknown: UnknownPolicy = "error",
     ) -> str:
-        """``length`` new characters after ``prompt``, without the prompt. Temperature 0 is greedy."""
+        """``length`` new characters after ``prompt``, without it. Temperature 0 is greedy."""
         if length is None:
             raise UsageError("length None never ends: use Model.stream")
         return "".join(

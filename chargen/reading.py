@@ -50,7 +50,7 @@ def expand_sources(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
     Raises ``RunError`` for a name that leads to nothing.
     """
     files: list[str] = []
-    for source in map(os.fspath, sources):
+    for source in [os.fspath(source) for source in sources]:
         if source == STDIN:
             if STDIN in files:
                 raise UsageError("'-' is named twice: standard input can be read only once")
@@ -74,7 +74,7 @@ def _files_below(folder: str) -> list[str]:
     def fail(error: OSError) -> None:
         raise RunError(f"{error.filename}: cannot read this folder: {error.strerror}") from error
 
-    found = []
+    found: list[str] = []
     for path, subfolders, names in os.walk(folder, onerror=fail):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found.extend(os.path.join(path, name) for name in sorted(names) if name[0] != ".")
@@ -87,7 +87,7 @@ def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]
     """Blocks of the file at ``path``: ``str`` for kind ``char``, ``bytes`` for kind ``byte``.
 
     A ``.gz`` file is unpacked, and so is a character stream that begins with gzip's magic.
-    Raises ``RunError`` where the file cannot be read and ``TextError`` where it is not ``encoding``.
+    Raises ``RunError`` where the file cannot be read, ``TextError`` where it is not ``encoding``.
     """
     name = "standard input" if path == STDIN else path
     try:
@@ -122,7 +122,7 @@ class _Pushback:
 
 def _unpacked(raw: IO[bytes], may_be_gzip: bool) -> Any:
     head = raw.read(len(_GZIP_MAGIC))
-    stream = _Pushback(head, raw)
+    stream: Any = _Pushback(head, raw)
     return gzip.GzipFile(fileobj=stream) if may_be_gzip and head == _GZIP_MAGIC else stream
 
 

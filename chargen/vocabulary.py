@@ -71,7 +71,7 @@ class Vocabulary:
         return cls.from_code_points(np.unique(code_points(text)).tolist())
 
     @classmethod
-    def bytes(cls) -> Vocabulary:
+    def of_bytes(cls) -> Vocabulary:
         return cls("byte", tuple(range(256)))
 
     def __len__(self) -> int:
@@ -98,7 +98,9 @@ class Vocabulary:
 
     def _lookup(self, points: NDArray[np.uint32]) -> NDArray[np.int32]:
         inside = points < self._table.size
-        return np.where(inside, self._table[np.where(inside, points, 0)], _UNKNOWN)
+        found: NDArray[np.int32] = self._table[np.where(inside, points, 0)]
+        found[~inside] = _UNKNOWN
+        return found
 
     def points_of(self, text: str | bytes) -> NDArray[np.uint32]:
         """The units of ``text`` in this vocabulary's kind: code points, or bytes of its UTF-8."""
@@ -130,10 +132,11 @@ class Vocabulary:
         if unknown == "skip":
             return indices[~missing]
         where = int(np.argmax(missing))
+        named = describe_character(int(points[where]))
         distinct = np.unique(points[missing])
         others = f" and {distinct.size - 1} other(s)" if distinct.size > 1 else ""
         raise TextError(
-            f"{what} holds {describe_character(int(points[where]))} at character {offset + where + 1}"
+            f"{what} holds {named} at character {offset + where + 1}"
             f"{others}, which the model never saw; --unknown skip leaves such characters out"
         )
 

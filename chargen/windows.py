@@ -54,7 +54,9 @@ class Streams:
         self._sequence_length = sequence_length
         self._random_seed = random_seed
         # One window is kept back where there is room, as slack for the offset.
-        self.windows_per_epoch = max(1, (inputs - sequence_length) // (batch_size * sequence_length))
+        self.windows_per_epoch = max(
+            1, (inputs - sequence_length) // (batch_size * sequence_length)
+        )
         self.steps_per_epoch = float(self.windows_per_epoch)
         stream_length = self.windows_per_epoch * sequence_length
         self._slack = inputs - batch_size * stream_length

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 
 from chargen.cells import (
-    GATES,
     STATE_ARRAYS,
     Array,
     Cell,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-__all__ = ["encoding_option", "model_option", "random_seed_option", "unknown_option"]
+__all__ = ["encoding_option", "model_option", "unknown_option"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

@@ -176,7 +176,7 @@ class _Interrupt:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._handle)
 
-    def _handle(self, number: int, frame: object) -> None:  # noqa: ARG002
+    def _handle(self, number: int, frame: object) -> None:
         if self._received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

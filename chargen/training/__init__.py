@@ -1,7 +1,7 @@
 """Training: the only folder that may import Keras or TensorFlow.
 
-Importing it costs nothing; `train` reads and checks everything it can before it loads them. It knows
-nothing of the command line: what happens during a run goes to a listener (`events`).
+Importing it costs nothing; `train` reads and checks everything it can before it loads them. It
+knows nothing of the command line: what happens during a run goes to a listener (`events`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from chargen.archive import check_writable, read_archive, write_archive
-from chargen.config import Cell, ModelConfig, Objective, TrainingConfig, parse_duration
+from chargen.archive import read_archive
+from chargen.config import Cell, ModelConfig, Objective, parse_duration
 from chargen.corpus import read_corpus
 from chargen.errors import UsageError
+from chargen.files import check_writable
 from chargen.model import Model
 from chargen.training.events import Listener, Note, Saved, Stage
 from chargen.training.recipe import model_config, training_config
@@ -69,8 +70,8 @@ def train(
         started: when the budget began, of ``time.monotonic`` (default: now).
 
     An option that is None is chosen from the size of the corpus; the others stand in
-    ``ModelConfig``, ``TrainingConfig`` and ``chargen.corpus.read_corpus``. Raises a ``ChargenError``:
-    ``UsageError``, ``TextError``, ``ModelFileError`` or ``RunError``.
+    ``ModelConfig``, ``TrainingConfig`` and ``chargen.corpus.read_corpus``. Raises ``UsageError``,
+    ``TextError``, ``ModelFileError`` or ``RunError``.
     """
     started = time.monotonic() if started is None else started
     if (corpus is None) == (text is None):
@@ -165,9 +166,7 @@ def train(
     return trained
 
 
-def _kept_architecture(
-    asked: dict[str, Any], model: ModelConfig, init: str
-) -> dict[str, Any]:
+def _kept_architecture(asked: dict[str, Any], model: ModelConfig, init: str) -> dict[str, Any]:
     """The architecture of the model to start from; asking for another one is an error."""
     kept = {name: getattr(model, name) for name in asked}
     for name, value in asked.items():

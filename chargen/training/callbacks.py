@@ -88,7 +88,7 @@ class Examiner:
         return self._vocabulary.decode([next(tokens) for _ in range(_SAMPLE_LENGTH)])
 
 
-class Pace(keras.callbacks.Callback):  # type: ignore[misc]
+class Pace(keras.callbacks.Callback):
     """Counts steps, tells of them, and ends the run at its total, its budget or a request."""
 
     def __init__(
@@ -108,10 +108,10 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         self._told = 0.0
         self._began = (0.0, 0)  # time and step at which this stretch began
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = (time.monotonic(), self._run.step)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         run = self._run
         run.step += 1
         run.loss = float(logs["loss"])
@@ -129,7 +129,7 @@ class Pace(keras.callbacks.Callback):  # type: ignore[misc]
         self._listener(Progress(run.step, run.plan.steps, run.loss, speed, left))
 
 
-class Validation(keras.callbacks.Callback):  # type: ignore[misc]
+class Validation(keras.callbacks.Callback):
     """Looks at the held-out text after each stretch and keeps the best weights.
 
     Without held-out text the last weights are the best.
@@ -154,7 +154,7 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
         self._without_gain = 0
         self._is_lowered = False
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         run = self._run
         tensors = self._examiner.tensors()
         point = {"step": run.step, "loss": run.loss}
@@ -194,5 +194,3 @@ class Validation(keras.callbacks.Callback):  # type: ignore[misc]
             run.plan = Plan(total, run.plan.validate_every)
             self._set_total(total)
             self._is_lowered = True
-
-

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from chargen.config import ModelConfig, TrainingConfig
 
-__all__ = ["Event", "Listener", "Note", "Planned", "Progress", "Sample", "Saved", "Stage", "Validated"]
+__all__ = [
+    "Event",
+    "Listener",
+    "Note",
+    "Planned",
+    "Progress",
+    "Sample",
+    "Saved",
+    "Stage",
+    "Validated",
+]
 
 
 @dataclass(frozen=True)

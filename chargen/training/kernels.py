@@ -35,7 +35,9 @@ def _scan(step: Any, state: tuple[Tensor, ...], inputs: tuple[Tensor, ...], back
     length = inputs[0].shape[0]
     order = -1 if backward else 1
     first = length - 1 if backward else 0
-    sources = [tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs]
+    sources = [
+        tf.TensorArray(x.dtype, length, element_shape=x.shape[1:]).unstack(x) for x in inputs
+    ]
     specs = step(state, tuple(source.read(first) for source in sources))[1]
     sinks = tuple(tf.TensorArray(y.dtype, length, element_shape=y.shape) for y in specs)
 

@@ -97,9 +97,9 @@ def assign_tensors(network: keras.Sequential, tensors: dict[str, Any]) -> None:
 class TrainingNetwork(keras.Model):
     """The face that trains: ``((ids (T, B), carry (B,)), ...)`` in, logits out, states kept.
 
-    Logits are (T, B, V) for the ``sequence`` objective and (B, V) for ``last``. ``carry`` is 1 where
-    the batch reads on from the one before, 0 where it begins at zero state; the carried states are
-    variables of this face.
+    Logits are (T, B, V) for the ``sequence`` objective and (B, V) for ``last``. ``carry`` is 1
+    where a stream reads on from the batch before, 0 where it begins at zero state; the carried
+    states are variables of this face.
     """
 
     def __init__(

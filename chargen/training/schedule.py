@@ -13,7 +13,7 @@ __all__ = ["WarmupCosine"]
 _WARM_UP_SHARE = 0.02
 
 
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """``peak`` is reached after 2 % of ``total`` steps; ``total`` is a variable, so that a run
     whose length is set after calibration is not compiled again."""
 

@@ -144,9 +144,7 @@ def _compiled(
     )
     schedule = WarmupCosine(config.learning_rate, total=1)
     trainee.compile(
-        optimizer=keras.optimizers.Adam(
-            schedule, beta_2=_ADAM_BETA_2, global_clipnorm=_CLIP_NORM
-        ),
+        optimizer=keras.optimizers.Adam(schedule, beta_2=_ADAM_BETA_2, global_clipnorm=_CLIP_NORM),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=not on_gpu,  # cuDNN's kernels cannot be compiled by XLA
     )
@@ -186,12 +184,10 @@ def _calibrate(
     for variable, value in zip(variables, before, strict=True):
         variable.assign(value)
     budget = Budget(config.budget, started, reserve)
-    return budget, budget.plan(
-        stopwatch.step_seconds, validation_seconds, config.validate_every
-    )
+    return budget, budget.plan(stopwatch.step_seconds, validation_seconds, config.validate_every)
 
 
-class _Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
+class _Stopwatch(keras.callbacks.Callback):
     """Times steps for ``seconds``, the first ones, which compile, not counted."""
 
     _SKIPPED = 3
@@ -203,7 +199,7 @@ class _Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
         self._began = 0.0
         self.step_seconds = math.nan
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         now = time.monotonic()
         if batch + 1 <= self._SKIPPED:
             self._began = now
