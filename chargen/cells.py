@@ -37,8 +37,8 @@ STATE_ARRAYS: dict[Cell, int] = {"rnn": 1, "lstm": 2, "gru": 1}
 class CellWeights:
     """The weights of one layer, or their gradients, in Keras' layouts.
 
-    G is config.GATES[cell]. The blocks of H columns are ordered i, f, c, o in the LSTM and z, r, h in
-    the GRU. The two rows of the GRU's bias are the input bias and the recurrent bias.
+    G is config.GATES[cell]. The blocks of H columns are ordered i, f, c, o in the LSTM and z, r, h
+    in the GRU. The two rows of the GRU's bias are the input bias and the recurrent bias.
     """
 
     kernel: Array  # (E, G*H)

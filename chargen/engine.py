@@ -193,6 +193,11 @@ class Head:
         self._kernel = np.ascontiguousarray(kernel)
         self._bias = bias
 
+    @property
+    def size(self) -> int:
+        """How many logits there are."""
+        return self._bias.size
+
     def __call__(self, outputs: Floats) -> Floats:
         """Logits (..., V) of outputs (..., H)."""
         logits = np.dot(outputs, self._kernel)

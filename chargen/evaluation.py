@@ -25,8 +25,9 @@ Indices = NDArray[np.integer[Any]]
 
 _WARM_UP = 512  # characters read before the first scored one of a stream
 _STREAMS = 64
-_STEPS = 64  # characters a stream reads at a time
-_WINDOWS = 512  # rolling windows read at a time
+_STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
+_WINDOWS = 512  # rolling windows read at a time, likewise
+_LARGEST_LOGITS = 1 << 23  # numbers
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,9 @@ def _by_streams(engine: Engine, tokens: Indices, streams: int) -> Iterator[Any]:
 def _read_on(
     engine: Engine, state: Any, tokens: Indices, starts: Indices, length: int
 ) -> Iterator[Any]:
-    for first in range(0, length, _STEPS):
-        steps = np.arange(first, min(first + _STEPS, length))[:, np.newaxis]
+    block = min(_STEPS, max(1, _LARGEST_LOGITS // (starts.size * engine.head.size)))
+    for first in range(0, length, block):
+        steps = np.arange(first, min(first + block, length))[:, np.newaxis]
         positions = starts + steps  # (T, B)
         outputs = engine.body.run(state, tokens[positions])
         yield (positions + 1, *_score(engine.head(outputs), tokens[positions + 1]))
@@ -130,8 +132,9 @@ def _by_windows(engine: Engine, tokens: Indices, window: int) -> Iterator[Any]:
     outputs = engine.body.run(engine.zero_state(), tokens[first])
     yield (first + 1, *_score(engine.head(outputs), tokens[first + 1]))
     columns = np.arange(-window, 0)[:, np.newaxis]
-    for start in range(window + 1, tokens.size, _WINDOWS):
-        positions = np.arange(start, min(start + _WINDOWS, tokens.size))
+    block = min(_WINDOWS, max(1, _LARGEST_LOGITS // engine.head.size))
+    for start in range(window + 1, tokens.size, block):
+        positions = np.arange(start, min(start + block, tokens.size))
         logits = engine.prefill(engine.zero_state(positions.size), tokens[positions + columns])
         yield (positions, *_score(logits, tokens[positions]))
 

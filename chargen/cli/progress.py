@@ -107,7 +107,7 @@ class _Bar(_Lines):
     def __call__(self, event: Event) -> None:
         match event:
             case Stage():
-                self._bar.update(self._task, description=event.text)
+                self._bar.update(self._task, description=event.text, refresh=True)
             case Progress():
                 self._bar.update(
                     self._task,

@@ -16,6 +16,9 @@ __all__ = ["DEFAULT_BUDGET", "model_config", "training_config"]
 
 DEFAULT_BUDGET = 180.0
 
+_SEQUENCE_LENGTH = 32
+_LARGEST_LOGITS = 1 << 26  # numbers in a batch
+
 
 def model_config(options: Mapping[str, Any], size: int, vocabulary_size: int) -> ModelConfig:
     """``options`` that are not None, and defaults for ``size`` training characters."""
@@ -38,8 +41,8 @@ def training_config(
     sliding = given.get("objective") == "last"
     peak = 2e-3 if model.cell == "rnn" else 8e-3
     defaults = {
-        "batch_size": 128 if sliding else _streams_for(size),
-        "sequence_length": 40 if sliding else 32,
+        "batch_size": 128 if sliding else _streams_for(size, model.vocabulary_size),
+        "sequence_length": 40 if sliding else _SEQUENCE_LENGTH,
         "learning_rate": peak / 4 if fine_tuning else peak,
     }
     wanted = TrainingConfig(**{**defaults, **given})
@@ -60,9 +63,14 @@ def training_config(
     return fitted_config, notes
 
 
-def _streams_for(size: int) -> int:
-    """So many streams that an epoch of a small corpus still is a good number of steps."""
+def _streams_for(size: int, vocabulary_size: int) -> int:
+    """So many streams that an epoch of a small corpus still is a good number of steps, and that
+    the logits of a very large vocabulary do not fill the memory."""
     streams = 4
-    while streams < 64 and size >= 1024 * 2 * streams:
+    while (
+        streams < 64
+        and size >= 2 * streams * 1024
+        and vocabulary_size <= _LARGEST_LOGITS // (2 * streams * _SEQUENCE_LENGTH)
+    ):
         streams *= 2
     return streams

@@ -34,7 +34,7 @@ from chargen.training.schedule import WarmupCosine
 from chargen.vocabulary import Vocabulary
 from chargen.windows import Windows, windows_of
 
-__all__ = ["run_training"]
+__all__ = ["compiled", "run_training"]
 
 _ADAM_BETA_2 = 0.99
 _CLIP_NORM = 1.0
@@ -72,7 +72,7 @@ def run_training(
         corpus.held_out_part,
         config.sequence_length if config.objective == "last" else None,
     )
-    trainee, schedule = _compiled(network, model_config, config)
+    trainee, schedule = compiled(network, model_config, config)
     steps = config.steps
     if config.epochs is not None:
         steps = math.ceil(config.epochs * windows.steps_per_epoch)
@@ -131,7 +131,7 @@ def _characters_per_step(config: TrainingConfig) -> int:
     return config.batch_size * (1 if config.objective == "last" else config.sequence_length)
 
 
-def _compiled(
+def compiled(
     network: keras.Sequential, model_config: ModelConfig, config: TrainingConfig
 ) -> tuple[TrainingNetwork, WarmupCosine]:
     on_gpu = has_gpu()
