@@ -70,7 +70,7 @@ class _Validated:
     def _require_number(self, name: str, low: float, high: float, option: str) -> None:
         value = getattr(self, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not low <= value <= high:
+        if not is_number or not low <= value <= high:
             raise UsageError(
                 f"{name} {value!r}: expected a number from {low:g} to {high:g} ({option})"
             )

@@ -7,10 +7,13 @@ memory. This room splits off the held-out part and knows nothing of models.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,7 +86,9 @@ def read_corpus(
     names = tuple(expand_sources(sources)) if text is None else ("text",)
     encoder = _Encoder(tokens, known, spool_folder)
     if text is not None:
-        encoder.add(text.encode("utf-8", "surrogatepass") if tokens == "byte" else text)
+        encoder.add(text.encode("utf-8", "surrogateescape") if tokens == "byte" else text)
+        if lines:
+            encoder.end_line()
     else:
         for name in names:
             for block in read_blocks(name, tokens=tokens, encoding=encoding):
@@ -113,7 +118,7 @@ def _training_size(size: int, val_fraction: float | None) -> int:
     if val_fraction is None:
         default = int(size * (1 - _DEFAULT_VAL_FRACTION))
         return max(default, size - _LARGEST_DEFAULT_HELD_OUT)
-    return int(size * (1 - val_fraction))
+    return math.floor(size * (1 - Fraction(str(val_fraction))))  # floats would lose one
 
 
 def read_tokens(
@@ -177,7 +182,7 @@ class _Spool:
         except OSError as error:
             raise RunError(
                 f"{self._folder}: cannot hold the encoded corpus: {error.strerror or error};"
-                " choose another place with -o/--output"
+                " choose another place with -o/--output, or TMPDIR where nothing is written"
             ) from error
 
     def write(self, items: NDArray[Any]) -> None:
@@ -290,17 +295,34 @@ def _shuffled_documents(
         bounds.write(np.stack([starts, ends], axis=1)[~is_empty].reshape(-1))
         previous = int(ends[-1]) if ends.size else previous
     documents = bounds.map().reshape(-1, 2)
-    kept_for_training = _training_size(len(documents), val_fraction)
     order = Permutation(len(documents), (random_seed, len(documents)))
+    kept_for_training = _training_size(len(documents), val_fraction)
     shuffled = _Spool(array.dtype, folder)
-    training_size = 0
+    held_out_sizes = []
     for first in range(0, len(documents), _DOCUMENTS):
         positions = np.arange(first, min(first + _DOCUMENTS, len(documents)))
         starts, ends = documents[order(positions)].T
-        lengths = ends - starts
-        into = np.cumsum(lengths) - lengths
-        picked = np.repeat(starts - into, lengths) + np.arange(lengths.sum())
-        shuffled.write(array[picked])
-        training_size += int(lengths[positions < kept_for_training].sum())
-    result = shuffled.map()
-    return result, result.size - training_size
+        for some in _in_shares(ends - starts):
+            shuffled.write(_gathered(array, starts[some], ends[some]))
+        held_out_sizes.append((ends - starts)[positions >= kept_for_training])
+    sizes = np.concatenate([np.zeros(0, np.int64), *held_out_sizes])
+    if val_fraction is None:  # whole documents, from the end, up to the default's limit
+        sizes = sizes[sizes[::-1].cumsum()[::-1] <= _LARGEST_DEFAULT_HELD_OUT]
+    return shuffled.map(), int(sizes.sum())
+
+
+def _in_shares(lengths: NDArray[np.int64]) -> Iterator[slice]:
+    """Runs of documents that together are about a slice long, or a single longer one."""
+    share = np.cumsum(lengths) // _SLICE
+    borders = np.flatnonzero(np.diff(share)) + 1
+    for start, end in pairwise([0, *borders.tolist(), lengths.size]):
+        yield slice(start, end)
+
+
+def _gathered(array: Tokens, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Tokens:
+    """The documents from ``starts`` to ``ends``, one after the other."""
+    if starts.size == 1:
+        return array[starts[0] : ends[0]]
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+    return array[np.repeat(starts - before, lengths) + np.arange(lengths.sum())]

@@ -27,6 +27,7 @@ STDIN = "-"
 _BLOCK_BYTES = 1 << 22
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"
+_MARK_DROPPING = ("utf-8-sig", "utf-16", "utf-32")  # these decoders do it themselves
 
 
 def check_encoding(name: str) -> str:
@@ -86,7 +87,7 @@ def _files_below(folder: str) -> list[str]:
 def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]:
     """Blocks of the file at ``path``: ``str`` for kind ``char``, ``bytes`` for kind ``byte``.
 
-    A ``.gz`` file is unpacked, and so is a character stream that begins with gzip's magic.
+    What begins with gzip's magic is unpacked: any text, but for kind ``byte`` only a ``.gz`` file.
     Raises ``RunError`` where the file cannot be read, ``TextError`` where it is not ``encoding``.
     """
     name = "standard input" if path == STDIN else path
@@ -129,13 +130,15 @@ def _unpacked(raw: IO[bytes], may_be_gzip: bool) -> Any:
 def _decoded(blocks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder(encoding)()
     fed = lines = 0
-    at_start = True
+    may_hold_mark = codecs.lookup(encoding).name not in _MARK_DROPPING
 
     def decode(block: bytes, final: bool) -> str:
+        state = decoder.getstate()[1]
         try:
             return decoder.decode(block, final)
         except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(encoding, "ignore")
+            decoder.setstate((b"", state))
+            before = decoder.decode(error.object[: error.start])
             offset = fed + len(block) - len(error.object) + error.start
             raise TextError(
                 f"{name}: byte 0x{error.object[error.start]:02x} at offset {offset}"
@@ -150,7 +153,7 @@ def _decoded(blocks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]
         fed += len(block)
         lines += text.count("\n")
         if text:
-            yield text.removeprefix(_BYTE_ORDER_MARK) if at_start else text
-            at_start = False
+            yield text.removeprefix(_BYTE_ORDER_MARK) if may_hold_mark else text
+            may_hold_mark = False
     if rest := decode(b"", final=True):
         yield rest

@@ -77,13 +77,10 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.characters)
 
-    def __contains__(self, character: str) -> bool:
-        return self.index(character) is not None
-
     def index(self, character: str) -> int | None:
-        """The index of one character, or None where the model never saw it."""
-        index = int(self._lookup(code_points(character))[0])
-        return None if index == _UNKNOWN else index
+        """The index of one character, or None where it has none."""
+        indices = self._lookup(self.points_of(character))
+        return int(indices[0]) if indices.size == 1 and indices[0] != _UNKNOWN else None
 
     @property
     def line_break(self) -> int | None:

@@ -20,6 +20,7 @@ from chargen.cells import (
     sigmoid,
     zero_state,
 )
+from chargen.config import GATES
 
 CELLS: tuple[Cell, ...] = get_args(Cell)
 SEEDS = range(4)
