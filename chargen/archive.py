@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from chargen.config import ModelConfig
 from chargen.errors import ChargenError, ModelFileError, RunError
 from chargen.files import write_atomically
+from chargen.records import check_keras_config, check_training_record
 from chargen.vocabulary import Vocabulary
 
 __all__ = [
@@ -34,16 +36,18 @@ __all__ = [
     "TensorEntry",
     "build_archive",
     "read_archive",
+    "read_keras_members",
     "write_archive",
 ]
 
 FORMAT = 1
 
 _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
-_LARGEST_JSON = 1 << 26
-_LARGEST_WEIGHTS = 1 << 34
+_LARGEST_FILE = 1 << 34
+_LARGEST_JSON = 1 << 22
+_LARGEST_DIRECTORY = 1 << 12
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same run makes the same bytes
-_STOCK_LAYERS = {"InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Dropout", "Dense"}
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            return _parse(_members(file))
+            if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+                raise _foreign(f"it is larger than {_LARGEST_FILE:,} bytes")
+            return _parse(_members(file.read(_LARGEST_FILE)))
     except FileNotFoundError:
         raise ModelFileError(
             f"{name}: no model here; train one with: chargen train CORPUS -o {name}"
@@ -97,40 +103,38 @@ class _Refusal(Exception):
 
 
 def _damaged(what: str) -> _Refusal:
-    return _Refusal(f"a damaged model file: {what}; train or copy it again")
+    return _Refusal(f"a damaged model file: {what[:_LONGEST_REASON]}; train or copy it again")
 
 
 def _foreign(what: str) -> _Refusal:
-    return _Refusal(f"not a chargen model: {what}; expected a file written by chargen train")
+    return _Refusal(
+        f"not a chargen model: {what[:_LONGEST_REASON]}; expected a file written by chargen train"
+    )
 
 
-def _members(file: Any) -> dict[str, bytes]:
-    """The three members' bytes, read only after their sizes and kinds were checked."""
-    file_size = os.fstat(file.fileno()).st_size
+def _members(data: bytes) -> dict[str, bytes]:
+    """The three members of a zip archive, read only after their sizes and kinds were checked."""
+    # The end record first: zipfile would parse a directory of any length.
+    signature, count, directory_size = struct.unpack("<4s6xHI6x", data[-22:].rjust(22))
+    if signature != b"PK\5\6" or count > 8 or directory_size > _LARGEST_DIRECTORY:
+        raise _foreign("it is no zip archive of three members, or cut short")
     try:
-        archive = zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(io.BytesIO(data))
         infos = archive.infolist()
-    except Exception as error:  # zipfile raises many kinds on hostile input
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
+    except Exception:  # zipfile raises many kinds on hostile input
         raise _foreign("it is no zip archive, or cut short") from None
     names = [info.filename for info in infos]
     if sorted(names) != sorted((_METADATA, _CONFIG, _WEIGHTS)):
-        shown = ", ".join(repr(name[:40]) for name in names[:5])
-        raise _foreign(f"its members are {shown or 'none'}")
+        raise _foreign(f"its members are {', '.join(map(repr, names)) or 'none'}")
     for info in infos:
-        limit = _LARGEST_WEIGHTS if info.filename == _WEIGHTS else _LARGEST_JSON
+        limit = len(data) if info.filename == _WEIGHTS else _LARGEST_JSON
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            raise _foreign(
-                f"{info.filename} is compressed or encrypted (chargen stores it plainly)"
-            )
-        if info.file_size != info.compress_size or info.file_size > min(limit, file_size):
+            raise _foreign(f"{info.filename} is compressed or encrypted, which chargen never does")
+        if info.file_size != info.compress_size or info.file_size > limit:
             raise _damaged(f"{info.filename} claims {info.file_size} bytes")
     try:
         return {name: archive.read(name) for name in names}
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
         raise _damaged(f"a member cannot be read ({type(error).__name__})") from None
 
 
@@ -142,28 +146,26 @@ def _parse(members: dict[str, bytes]) -> Archive:
     if not isinstance(ours, dict):
         raise _damaged("its 'chargen' entry is no object")
     found = ours.get("format")
-    if isinstance(found, int) and found > FORMAT:
+    if type(found) is int and found > FORMAT:
         raise _Refusal(f"a model of format {found}; this chargen reads {FORMAT}: upgrade chargen")
-    if found != FORMAT:
+    if type(found) is not int or found != FORMAT:
         raise _damaged(f"its format is {found!r}, expected {FORMAT}")
+    training, history = _typed(ours, "training", dict), _typed(ours, "history", list)
     try:
         model = ModelConfig.from_dict(_typed(ours, "model", dict))
         vocabulary = _vocabulary(_typed(ours, "vocabulary", dict))
+        check_training_record(training, history)
+        check_keras_config(_json_object(members[_CONFIG], _CONFIG), model)
     except ChargenError as error:
         raise _damaged(str(error)) from None
     if len(vocabulary) != model.vocabulary_size:
         raise _damaged(
             f"a vocabulary of {len(vocabulary)}, a model for {model.vocabulary_size} characters"
         )
-    _check_layers(_json_object(members[_CONFIG], _CONFIG), model)
     weights = members[_WEIGHTS]
     if hashlib.sha256(weights).hexdigest() != ours.get("weights_sha256"):
         raise _damaged("the weights do not match their checksum")
     tensors = _tensors(weights, _typed(ours, "tensors", dict), model)
-    history = _typed(ours, "history", list)
-    if not all(isinstance(point, dict) for point in history):
-        raise _damaged("its history is no list of objects")
-    training = _typed(ours, "training", dict)
     return Archive(members, model, vocabulary, training, history, tensors)
 
 
@@ -203,24 +205,6 @@ def _vocabulary(values: Mapping[str, Any]) -> Vocabulary:
     return Vocabulary("char", tuple(map(ord, characters)))
 
 
-def _check_layers(config: Mapping[str, Any], model: ModelConfig) -> None:
-    """The Keras config must name stock layers only, and agree with ours."""
-    try:
-        layers = [(layer["class_name"], layer["config"]) for layer in config["config"]["layers"]]
-        classes = [class_name for class_name, _ in layers]
-        modules = {layer["module"] for layer in config["config"]["layers"]}
-        units = [values["units"] for name, values in layers if name in ("SimpleRNN", "LSTM", "GRU")]
-        is_sequential = config["class_name"] == "Sequential" and config["module"] == "keras"
-    except (KeyError, TypeError):
-        raise _damaged("its Keras config is not that of a Sequential model") from None
-    if not is_sequential or modules != {"keras.layers"} or not set(classes) <= _STOCK_LAYERS:
-        raise _damaged("its Keras config names something else than stock layers")
-    cell = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}[model.cell]
-    recurrent = [name for name in classes if name in ("SimpleRNN", "LSTM", "GRU")]
-    if recurrent != [cell] * model.num_layers or units != [model.units] * model.num_layers:
-        raise _damaged("its Keras config and its chargen config are of different models")
-
-
 def _tensors(
     weights: bytes, index: Mapping[str, Any], model: ModelConfig
 ) -> dict[str, NDArray[np.float32]]:
@@ -245,6 +229,12 @@ def _tensors(
     if any(end > start for (_, end), (start, _) in pairwise(spans)):
         raise _damaged("two tensors overlap")
     return tensors
+
+
+def read_keras_members(path: str | os.PathLike[str]) -> tuple[dict[str, Any], bytes]:
+    """The config and the weights of a ``.keras`` file that Keras has just written."""
+    with zipfile.ZipFile(path) as saved:
+        return json.loads(saved.read(_CONFIG)), saved.read(_WEIGHTS)
 
 
 def build_archive(

@@ -27,6 +27,17 @@ import numpy.typing as npt
 
 from chargen.config import Cell
 
+__all__ = [
+    "STATE_ARRAYS",
+    "Array",
+    "CellWeights",
+    "State",
+    "backward",
+    "forward",
+    "sigmoid",
+    "zero_state",
+]
+
 Array = npt.NDArray[np.floating[Any]]
 State = tuple[Array, ...]  # (h,) for "rnn" and "gru", (h, c) for "lstm", each (B, H)
 

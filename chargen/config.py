@@ -88,8 +88,8 @@ class _Validated:
         """The config of ``values``; ``UsageError`` for a missing, unknown or bad entry."""
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         if set(values) != known:
-            odd = sorted(known.symmetric_difference(values))
-            raise UsageError(f"{cls.__name__}: missing or unknown entries: {', '.join(odd)}")
+            odd = ", ".join(sorted(repr(name) for name in known.symmetric_difference(values)))
+            raise UsageError(f"{cls.__name__}: missing or unknown entries: {odd}")
         return cls(**values)
 
 

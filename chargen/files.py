@@ -36,11 +36,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
     Raises ``RunError`` where that fails; what stood at ``path`` is then untouched.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays a link
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(
-            dir=path.absolute().parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            dir=path.absolute().parent, prefix=f".{path.name[:64]}.", suffix=".tmp", delete=False
         ) as file:
             temporary = file.name
             file.write(data)
@@ -51,12 +51,6 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         os.chmod(temporary, _permissions(path))
         os.replace(temporary, path)
         temporary = None
-        if hasattr(os, "O_DIRECTORY"):
-            folder = os.open(path.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
     except OSError as error:
         raise RunError(
             f"{path}: cannot be written: {error.strerror or error}; the file that was there is"
@@ -66,6 +60,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name to the disk; some file systems cannot, and the file itself is safe."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _permissions(path: Path) -> int:

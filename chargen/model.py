@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -186,5 +187,5 @@ class Model:
 
 
 def _check_length(length: int | None) -> None:
-    if length is not None and (type(length) is not int or length < 0):
+    if length is not None and (type(length) is not int or not 0 <= length <= sys.maxsize):
         raise UsageError(f"length {length!r}: expected a whole number of 0 or more (-n/--length)")

@@ -11,11 +11,12 @@ import signal
 import sys
 import traceback
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from chargen import __version__
+from chargen.cli.consoles import tell
 from chargen.errors import ChargenError
 
 __all__ = ["cli", "main"]
@@ -34,6 +35,13 @@ class _LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"chargen.cli.{cmd_name}").command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # Click would end with 1
+            _silence_stdout()
+            return 0
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,9 +78,6 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(error.format_message(), _FAILURE_STATUS)
     except (KeyboardInterrupt, click.Abort):
         die_of(signal.SIGINT)
-    except BrokenPipeError:
-        _silence_stdout()
-        return 0
     except OSError as error:
         _silence_stdout()
         return _fail(f"cannot write the output: {error.strerror or error}", _FAILURE_STATUS)
@@ -96,8 +101,7 @@ def _one_line(error: Exception) -> str:
 def _fail(message: str, status: int) -> int:
     if os.environ.get("CHARGEN_DEBUG", "0") not in ("", "0"):
         traceback.print_exc()
-    line = " ".join(message.split("\n")).encode("utf-8", "backslashreplace").decode()
-    click.echo(f"chargen: {line}", err=True)
+    tell(f"chargen: {message}")
     return status
 
 

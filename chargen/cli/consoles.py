@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -9,7 +11,7 @@ from typing import BinaryIO, Self
 
 from chargen.errors import RunError
 
-__all__ = ["TextSink", "is_terminal", "sparkline", "terminal_safe", "write_text"]
+__all__ = ["TextSink", "is_terminal", "sparkline", "tell", "terminal_safe", "write_text"]
 
 _BLOCK_BYTES = 1 << 13
 _FIRST_BLOCK_BYTES = 64
@@ -27,6 +29,14 @@ _UNSAFE = dict.fromkeys(
 def terminal_safe(text: str) -> str:
     """``text`` with whatever a terminal would obey shown as U+FFFD."""
     return text.translate(_UNSAFE)
+
+
+def tell(message: str) -> None:
+    """One line on stderr, with whatever could break it escaped; nothing where it is closed."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.buffer.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+        sys.stderr.flush()
 
 
 def is_terminal(stream: object) -> bool:
@@ -59,6 +69,7 @@ class TextSink:
     def __init__(self) -> None:
         self._stream = _stdout()
         self._is_terminal = is_terminal(sys.stdout)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # for a terminal
         self._pending = bytearray()
         self._limit = 1 if self._is_terminal else _FIRST_BLOCK_BYTES
         self._last = b"\n"
@@ -92,7 +103,7 @@ class TextSink:
         data = bytes(self._pending)
         self._pending.clear()
         if self._is_terminal:
-            data = terminal_safe(data.decode("utf-8", "replace")).encode()
+            data = terminal_safe(self._decoder.decode(data)).encode()
         self._stream.write(data)
         self._stream.flush()
         self._flushed = time.monotonic()

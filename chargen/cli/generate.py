@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 
 import click
@@ -67,8 +68,8 @@ def command(
     """
     if greedy and temperature is not None:
         raise UsageError("--greedy is temperature 0: give --greedy or --temperature, not both")
-    if length < 0:
-        raise UsageError(f"length {length}: expected a whole number of 0 or more (-n/--length)")
+    if not 0 <= length <= sys.maxsize:
+        raise UsageError(f"length {length}: expected from 0 to {sys.maxsize} (-n/--length)")
     if random_seed is not None and random_seed < 0:
         raise UsageError(f"random seed {random_seed}: expected 0 or more (--random-seed)")
     if greedy:

@@ -99,6 +99,8 @@ def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
         )
     if (repeat := _command(loaded)) is not None:
         yield "repeat", repeat
+        if not training["completed"]:
+            yield "", "(not to the byte: the run was stopped or shortened on its way)"
 
 
 def _unit(loaded: Model) -> str:
@@ -118,11 +120,13 @@ def _command(loaded: Model) -> str | None:
     settings: dict[str, Any] = {**loaded.config.to_dict(), **loaded.training}
     if settings["corpus"] is None:
         return None
-    words = ["chargen", "train", *settings["corpus"]]
+    words = ["chargen", "train"]
     for name, option in _OPTIONS.items():
         value = settings[name]
         if value is not None and not (settings["init"] is not None and name in _KEPT_BY_INIT):
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+            words += [option, str(value)]
     if settings["lines"]:
         words.append("--lines")
-    return shlex.join(words)
+    if any(name.startswith("-") and name != "-" for name in settings["corpus"]):
+        words.append("--")
+    return shlex.join([*words, *settings["corpus"]])

@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
-from chargen.cli.consoles import is_terminal, terminal_safe
+from chargen.cli.consoles import is_terminal, tell, terminal_safe
 from chargen.training.events import (
     Event,
     Listener,
@@ -70,7 +68,7 @@ class _Lines:
                 self.say(_closing(event))
 
     def say(self, line: str) -> None:
-        click.echo(terminal_safe(line), err=True)
+        tell(terminal_safe(line))
 
     def sample(self, text: str) -> None:
         for line in terminal_safe(text).strip("\n").split("\n"):

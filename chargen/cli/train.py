@@ -174,7 +174,8 @@ class _Interrupt:
     def arm(self, event: object) -> None:
         if not self._before and type(event).__name__ == "Progress":
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: object) -> None:
         if self._received is not None:

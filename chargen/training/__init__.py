@@ -6,6 +6,7 @@ knows nothing of the command line: what happens during a run goes to a listener 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -97,6 +98,8 @@ def train(
         "validate_every": validate_every,
         "random_seed": random_seed,
     }
+    if patience is not None and val_fraction == 0:
+        raise UsageError("--patience looks at held-out text, and --val-fraction 0 holds out none")
     # Everything that can be refused is refused before the corpus is read, which may take long.
     training_config(how, model_config(architecture, 2, 1), 2)
     if output is not None:
@@ -153,6 +156,9 @@ def train(
     )
     trained = Model(archive)
     if output is not None:
+        if os.path.lexists(output) and not force:
+            output, taken = _free_name(Path(output)), output
+            listener(Note(f"{os.fspath(taken)} has come to exist meanwhile: {output} is written"))
         trained.save(output, force=force)
     held_out = archive.training["held_out"]
     listener(
@@ -164,6 +170,12 @@ def train(
         )
     )
     return trained
+
+
+def _free_name(path: Path) -> Path:
+    """The first of NAME-1, NAME-2, ... that does not exist."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _kept_architecture(asked: dict[str, Any], model: ModelConfig, init: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from chargen.generation import generate_tokens
 from chargen.sampling import Sampler
 from chargen.training.budget import Budget, Plan
 from chargen.training.events import Listener, Note, Progress, Sample, Validated
-from chargen.training.network import named_variables
+from chargen.training.network import tensors_of
 from chargen.vocabulary import Vocabulary
 
 __all__ = ["Examiner", "Pace", "Run", "Validation"]
@@ -69,9 +69,7 @@ class Examiner:
 
     def tensors(self) -> dict[str, Any]:
         """A copy of the weights as they are now."""
-        return {
-            name: np.array(variable) for name, variable in named_variables(self._network).items()
-        }
+        return tensors_of(self._network)
 
     def evaluate(self, tensors: dict[str, Any], tokens: Tokens) -> Evaluation:
         return evaluate(Engine(self._config, tensors), tokens, window=self._window)

@@ -6,9 +6,7 @@ run (object ids, times) is left out, so that the same run makes the same bytes.
 
 from __future__ import annotations
 
-import json
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import h5py
 import keras
 
-from chargen.archive import Archive, TensorEntry, build_archive
+from chargen.archive import Archive, TensorEntry, build_archive, read_keras_members
 from chargen.config import ModelConfig
 from chargen.training.network import named_variables
 from chargen.vocabulary import Vocabulary
@@ -36,9 +34,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.keras"
         network.save(path)
-        with zipfile.ZipFile(path) as saved:
-            keras_config = json.loads(saved.read("config.json"))
-            weights = saved.read("model.weights.h5")
+        keras_config, weights = read_keras_members(path)
     return build_archive(
         model=config,
         vocabulary=vocabulary,

@@ -18,7 +18,14 @@ from keras import ops
 from chargen.config import ModelConfig, Objective
 from chargen.training import kernels
 
-__all__ = ["Recurrence", "TrainingNetwork", "assign_tensors", "build_network", "named_variables"]
+__all__ = [
+    "Recurrence",
+    "TrainingNetwork",
+    "assign_tensors",
+    "build_network",
+    "named_variables",
+    "tensors_of",
+]
 
 Recurrence = Literal["kernels", "stock"]
 
@@ -87,6 +94,13 @@ def named_variables(network: keras.Sequential) -> dict[str, Any]:
             elif not variable.path.endswith("seed_generator_state"):
                 variables[f"{layer.name}/{variable.name}"] = variable
     return variables
+
+
+def tensors_of(network: keras.Sequential) -> dict[str, Any]:
+    """A copy of the network's weights, as NumPy arrays."""
+    return {
+        name: np.asarray(variable).copy() for name, variable in named_variables(network).items()
+    }
 
 
 def assign_tensors(network: keras.Sequential, tensors: dict[str, Any]) -> None:

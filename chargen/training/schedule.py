@@ -15,7 +15,8 @@ _WARM_UP_SHARE = 0.02
 
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """``peak`` is reached after 2 % of ``total`` steps; ``total`` is a variable, so that a run
-    whose length is set after calibration is not compiled again."""
+    whose length is set after calibration is not compiled again. The rate would be zero one step
+    after the last."""
 
     def __init__(self, peak: float, total: int) -> None:
         super().__init__()
@@ -23,7 +24,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.total = keras.Variable(float(total), trainable=False, name="total_steps")
 
     def __call__(self, step: Any) -> Any:
-        done = (ops.cast(step, "float32") + 1.0) / ops.convert_to_tensor(self.total)
+        done = (ops.cast(step, "float32") + 1.0) / (ops.convert_to_tensor(self.total) + 1.0)
         warm_up = done / _WARM_UP_SHARE
         decay = (done - _WARM_UP_SHARE) / (1.0 - _WARM_UP_SHARE)
         cosine = 0.5 * (1.0 + ops.cos(math.pi * ops.clip(decay, 0.0, 1.0)))

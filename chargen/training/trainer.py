@@ -27,7 +27,7 @@ from chargen.training.network import (
     TrainingNetwork,
     assign_tensors,
     build_network,
-    named_variables,
+    tensors_of,
 )
 from chargen.training.pipeline import dataset
 from chargen.training.schedule import WarmupCosine
@@ -118,6 +118,7 @@ def run_training(
         **origin,
         "characters": corpus.training_part.size,
         "best_step": run.best_step,
+        "completed": run.step == plan.steps,
         "held_out": None,
     }
     if corpus.held_out_size:
@@ -172,7 +173,7 @@ def _calibrate(
             reserve += validation_seconds
     trainee.optimizer.build(trainee.trainable_variables)
     variables = [*trainee.variables, *trainee.optimizer.variables]
-    before = [np.array(variable) for variable in variables]
+    before = [np.asarray(variable).copy() for variable in variables]
     stopwatch = _Stopwatch(trainee, _CALIBRATION_SHARE * config.budget)
     trainee.fit(
         dataset(windows),
@@ -219,7 +220,7 @@ def _grown(
     known, tensors = start
     rows = np.searchsorted(vocabulary.characters, known.characters)
     grown = {**tensors}
-    fresh = {name: np.array(variable) for name, variable in named_variables(network).items()}
+    fresh = tensors_of(network)
     for name in ("embedding", "head/kernel", "head/bias"):
         grown[name] = fresh[name]
     grown["embedding"][rows] = tensors["embedding"]

@@ -4,7 +4,7 @@
 
 All learn the same thing: carried state, every next character, cross-entropy, clip at norm 1, Adam,
 no dropout. Stock Keras is the better of a graph and XLA. PyTorch (``pip install torch``) is left
-out where it is not installed. Compilation is not counted. The share of the peak is 6 x parameters of
+out where it is not installed. Compilation is not counted. The share of peak is 6 x parameters of
 the matrix products x characters a second over the best rate of a large float32 product in the
 same run.
 """

@@ -1,0 +1,237 @@
+"""The figure: fast path, sequential twin and windows against plain loops in float64."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+from networks import (
+    every_cell,
+    fixed_engine,
+    random_engine,
+    random_tensors,
+    random_tokens,
+    small_config,
+    stock_network,
+    tensors_of,
+)
+
+from chargen import evaluation
+from chargen.archive import Archive
+from chargen.engine import Engine
+from chargen.errors import TextError
+from chargen.evaluation import Evaluation, evaluate, surprisal_blocks
+from chargen.model import Model
+from chargen.vocabulary import Vocabulary
+
+BITS = 1e-4  # what the design promises
+LONGEST = {"rnn": 70_000, "lstm": 5000, "gru": 5000}
+SIZES = (2, 3, 511, 512, 513, 514, 515, 1024, 1025, 1026, 5000)
+
+
+@cache
+def realistic_engine(cell):
+    """Orthogonal recurrent kernels, Glorot kernels and the forget bias as they are born, a little
+    noise on everything else, and characters far enough apart to be told from each other."""
+    config = small_config(cell, 2, vocabulary_size=30, units=16, embedding_dim=8)
+    tensors = tensors_of(stock_network(config))
+    for name, noise in random_tensors(config, scale=0.1).items():
+        if not name.endswith("recurrent_kernel"):
+            tensors[name] += noise * (5 if name == "embedding" else 1)
+    return Engine(config, tensors)
+
+
+@cache
+def text_of(cell):
+    rng = np.random.default_rng(4)
+    return np.minimum(rng.geometric(0.15, LONGEST[cell]) - 1, 29).astype(np.uint8)
+
+
+def surprisal_in_float64(logits, target):
+    logits = logits.astype(np.float64)
+    return np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[target]
+
+
+@cache
+def by_steps(cell):
+    """Surprisals in nats of the longest text's tokens from the second on, and the best guesses."""
+    engine, text = realistic_engine(cell), text_of(cell)
+    state, surprisals, guesses = engine.zero_state(), [], []
+    for token, target in zip(text[:-1].tolist(), text[1:].tolist(), strict=True):
+        logits = engine.step(state, token)
+        surprisals.append(surprisal_in_float64(logits, target))
+        guesses.append(logits.argmax())
+    return np.array(surprisals), np.array(guesses)
+
+
+def laid_out(engine, tokens, **options):
+    """Surprisals and hits by position, once it is sure that each position came exactly once."""
+    blocks = list(surprisal_blocks(engine, tokens, **options))
+    for positions, surprisals, hits in blocks:
+        assert positions.shape == surprisals.shape == hits.shape
+        assert positions.size > 0
+    positions, surprisals, hits = (
+        np.concatenate([np.ravel(b[i]) for b in blocks]) for i in range(3)
+    )
+    order = np.argsort(positions)
+    np.testing.assert_array_equal(positions[order], np.arange(1, tokens.size))
+    assert (surprisals >= 0).all()
+    return surprisals[order], hits[order]
+
+
+def assert_is_the_figure_of_the_loop(cell, size):
+    engine, tokens = realistic_engine(cell), text_of(cell)[:size]
+    expected, guesses = (part[: size - 1] for part in by_steps(cell))
+    hits = int((guesses == tokens[1:]).sum())
+    found = evaluate(engine, tokens)
+    assert found.characters == size - 1
+    assert found.bits_per_char == pytest.approx(expected.mean() / math.log(2), abs=BITS)
+    assert abs(found.hits - hits) <= 1e-4 * size  # where two are all but equally likely
+    surprisals, _ = laid_out(engine, tokens)
+    np.testing.assert_allclose(surprisals, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@every_cell
+def test_the_fast_path_is_a_plain_loop(cell, size):
+    assert_is_the_figure_of_the_loop(cell, size)
+
+
+@pytest.mark.parametrize("size", (64 * 512, 64 * 512 + 1, 64 * 512 + 2, 70_000))
+def test_64_streams_and_what_is_left_are_a_plain_loop(size):
+    assert_is_the_figure_of_the_loop("rnn", size)
+
+
+@pytest.mark.parametrize("size", (2, 64, 65, 66, 5000))
+@every_cell
+def test_the_sequential_twin_is_a_plain_loop(cell, size):
+    engine, tokens = realistic_engine(cell), text_of(cell)[:size]
+    expected, _ = by_steps(cell)
+    surprisals, hits = laid_out(engine, tokens, sequential=True)
+    np.testing.assert_allclose(surprisals, expected[: size - 1], atol=1e-5)
+    assert hits.sum() == pytest.approx(evaluate(engine, tokens).hits, abs=1)
+
+
+def test_the_fast_path_agrees_with_the_sequential_twin_on_a_long_text():
+    engine, tokens = realistic_engine("rnn"), text_of("rnn")
+    slow, _ = laid_out(engine, tokens, sequential=True)
+    twin = slow.sum(dtype=np.float64) / (tokens.size - 1) / math.log(2)
+    assert evaluate(engine, tokens).bits_per_char == pytest.approx(twin, abs=BITS)
+
+
+@pytest.mark.parametrize(
+    ("window", "size"),
+    [
+        *((1, size) for size in (2, 3, 40)),
+        *((5, size) for size in (2, 5, 6, 7, 5 + 512, 5 + 513, 5 + 514)),
+        *((40, size) for size in (39, 40, 41, 42)),
+    ],
+)
+@every_cell
+def test_windowed_evaluation_is_a_plain_loop(cell, window, size):
+    engine, tokens = realistic_engine(cell), text_of(cell)[:size]
+    expected, hits = [], 0
+    for position in range(1, size):
+        seen = tokens[max(0, position - window) : position]
+        logits = engine.prefill(engine.zero_state(), seen)
+        expected.append(surprisal_in_float64(logits, tokens[position]))
+        hits += logits.argmax() == tokens[position]
+    found = evaluate(engine, tokens, window=window)
+    assert (found.hits, found.characters) == (hits, size - 1)
+    assert found.nats == pytest.approx(sum(expected), rel=1e-5)
+    surprisals, _ = laid_out(engine, tokens, window=window)
+    np.testing.assert_allclose(surprisals, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", ({}, {"sequential": True}, {"window": 5}), ids=str)
+def test_a_large_vocabulary_is_read_in_smaller_blocks(options, monkeypatch):
+    engine, tokens = realistic_engine("rnn"), text_of("rnn")[:1300]
+    expected, _ = laid_out(engine, tokens, **options)
+    monkeypatch.setattr(evaluation, "_LARGEST_LOGITS", 30 * 2 * 7)
+    blocks = surprisal_blocks(engine, tokens, **options)
+    assert max(positions.size for positions, _, _ in blocks) <= 2 * 7
+    found, _ = laid_out(engine, tokens, **options)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_window_and_carried_state_say_different_things():
+    engine, tokens = realistic_engine("rnn"), text_of("rnn")[:3000]
+    windowed = evaluate(engine, tokens, window=2).bits_per_char
+    assert abs(windowed - evaluate(engine, tokens).bits_per_char) > 10 * BITS
+
+
+@pytest.mark.parametrize("size", (100, 3000))
+def test_evaluation_leaves_nothing_behind(size):
+    engine = random_engine(config := small_config("lstm"))
+    tokens = random_tokens(config, size)
+    tokens.flags.writeable = False
+    assert evaluate(engine, tokens) == evaluate(engine, tokens)
+
+
+@every_cell
+def test_bits_nats_and_perplexity_are_one_figure(cell):
+    engine, tokens = realistic_engine(cell), text_of(cell)[:600]
+    found = evaluate(engine, tokens)
+    assert found.nats_per_char == pytest.approx(found.nats / 599)
+    assert found.bits_per_char == pytest.approx(found.nats_per_char / math.log(2))
+    assert found.perplexity == pytest.approx(2**found.bits_per_char)
+    assert found.accuracy == pytest.approx(found.hits / 599)
+    assert found.to_dict() == {
+        "bits_per_char": found.bits_per_char,
+        "nats_per_char": found.nats_per_char,
+        "perplexity": found.perplexity,
+        "accuracy": found.accuracy,
+        "characters": 599,
+        "skipped": 0,
+    }
+
+
+def test_the_figure_is_summed_then_divided_once():
+    found = Evaluation(nats=8 * math.log(2), hits=1, characters=4, skipped=3)
+    assert (found.bits_per_char, found.accuracy) == (pytest.approx(2), 0.25)
+    assert found.perplexity == pytest.approx(4)
+
+
+@pytest.mark.parametrize("options", ({}, {"window": 5}))
+@pytest.mark.parametrize("size", (2, 100, 2000))
+def test_a_fixed_distribution_by_hand(size, options):
+    """Of p = 1/2, 1/4, 1/4 every token costs 1, 2 or 2 bits, whatever came before it."""
+    tokens = np.arange(size) % 3
+    found = evaluate(fixed_engine([math.log(2), 0.0, 0.0]), tokens, **options)
+    bits = np.array([1, 2, 2])[tokens[1:]]
+    assert found.bits_per_char == pytest.approx(bits.mean(), rel=1e-6)
+    assert found.hits == (tokens[1:] == 0).sum()
+
+
+@pytest.mark.parametrize("options", ({}, {"window": 5}))
+@pytest.mark.parametrize("size", (2, 2000))
+def test_a_perfect_model_is_never_surprised(size, options):
+    found = evaluate(fixed_engine([0.0, 200.0, 0.0]), np.ones(size, np.uint8), **options)
+    assert (found.nats, found.bits_per_char, found.perplexity, found.accuracy) == (0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("options", ({}, {"window": 5}))
+@pytest.mark.parametrize("size", (2, 2000))
+def test_a_terrible_model_has_a_finite_figure(size, options):
+    found = evaluate(fixed_engine([0.0, -2000.0, 0.0]), np.ones(size, np.uint8), **options)
+    assert found.nats_per_char == pytest.approx(2000 + math.log(2))
+    assert found.accuracy == 0
+    assert 1e300 < found.perplexity < math.inf
+
+
+@pytest.mark.parametrize("size", (0, 1))
+@pytest.mark.parametrize("window", (None, 5))
+def test_there_is_no_figure_of_less_than_two_tokens(size, window):
+    with pytest.raises(ValueError, match="at least 2"):
+        evaluate(fixed_engine([0.0, 0.0]), np.zeros(size, np.uint8), window=window)
+
+
+@pytest.mark.parametrize("text", ("", "a"))
+def test_a_model_says_in_one_line_that_a_text_is_too_short(text):
+    config = small_config("rnn", vocabulary_size=3)
+    vocabulary = Vocabulary.from_text("abc")
+    model = Model(Archive({}, config, vocabulary, {}, [], random_tensors(config)))
+    with pytest.raises(TextError, match=f"holds {len(text)} .* at least 2") as caught:
+        model.evaluate(text)
+    assert "\n" not in str(caught.value)
+    assert model.evaluate("ab").characters == 1
