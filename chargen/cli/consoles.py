@@ -18,12 +18,13 @@ _FIRST_BLOCK_BYTES = 64
 _LONGEST_WAIT = 0.2  # seconds
 _BARS = "▁▂▃▄▅▆▇█"
 
-# C0 and C1 controls but for tab and line feed, and the bidirectional overrides.
-_UNSAFE = dict.fromkeys(
+# C0 and C1 controls but for tab and line feed, and the bidirectional overrides. A carriage return
+# goes unseen, for the sake of text with CRLF line ends.
+_UNSAFE: dict[int, str] = dict.fromkeys(
     [code for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (0x09, 0x0A)]
     + [*range(0x202A, 0x202F), *range(0x2066, 0x206A)],
     "\N{REPLACEMENT CHARACTER}",
-)
+) | {0x0D: ""}
 
 
 def terminal_safe(text: str) -> str:

@@ -10,7 +10,7 @@ __all__ = ["Budget", "Plan", "plan_for_steps"]
 
 _VALIDATION_SHARE = 0.04  # of the time, at most, unless that leaves no validation
 _MOST_VALIDATIONS = 25
-_TOLERANCE = 0.02  # of the budget: what may be late before the total is lowered
+_TOLERANCE = 0.01  # of the budget: what may be late before the total is lowered
 _LATE_ENOUGH = 0.5  # of the steps: before that a clock that is behind may recover
 
 

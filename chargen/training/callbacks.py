@@ -42,7 +42,7 @@ class Run:
     loss: float = math.nan
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] | None = None  # the weights of the best validation
-    best_bits: float = math.inf
+    best_figure: Evaluation | None = None  # theirs on the text a validation reads
     best_step: int = 0
     interrupted: bool = False
     step_seconds: float = 0.0  # of the last stretch, validation not counted
@@ -167,15 +167,15 @@ class Validation(keras.callbacks.Callback):
             return
         began = time.monotonic()
         if self._examiner.glance.size:
-            bits = self._examiner.evaluate(tensors, self._examiner.glance).bits_per_char
-            point["bits_per_char"] = bits
-            is_best = bits < run.best_bits
+            figure = self._examiner.evaluate(tensors, self._examiner.glance)
+            bits = point["bits_per_char"] = figure.bits_per_char
+            is_best = run.best_figure is None or bits < run.best_figure.bits_per_char
             self._listener(Validated(run.step, run.plan.steps, run.loss, bits, is_best))
         else:
-            bits, is_best = math.inf, True
+            figure, is_best = None, True
         run.history.append(point)
         if is_best:
-            run.best, run.best_bits, run.best_step = tensors, bits, run.step
+            run.best, run.best_figure, run.best_step = tensors, figure, run.step
         self._without_gain = 0 if is_best else self._without_gain + 1
         self._listener(Sample(self._examiner.sample(tensors, run.step)))
         run.validation_seconds = time.monotonic() - began

@@ -47,4 +47,4 @@ def dataset(windows: Windows, first_step: int = 0) -> Any:
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     steps = tf.data.Dataset.counter(first_step)
-    return steps.map(batch, deterministic=True).prefetch(2).with_options(options)
+    return steps.map(batch).prefetch(2).with_options(options)

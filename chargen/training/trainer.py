@@ -121,8 +121,11 @@ def run_training(
         "completed": run.step == plan.steps,
         "held_out": None,
     }
-    if corpus.held_out_size:
-        training["held_out"] = examiner.evaluate(run.best, examiner.held_out).to_dict()
+    figure = run.best_figure
+    if examiner.glance.size < examiner.held_out.size:
+        figure = examiner.evaluate(run.best, examiner.held_out)
+    if figure is not None:
+        training["held_out"] = figure.to_dict()
     archive = export(network, model_config, corpus.vocabulary, training, run.history)
     return archive, run
 
@@ -169,8 +172,6 @@ def _calibrate(
         validation_seconds = time.monotonic() - began
         if examiner.glance.size < examiner.held_out.size:
             reserve += validation_seconds * examiner.held_out.size / examiner.glance.size
-        else:
-            reserve += validation_seconds
     trainee.optimizer.build(trainee.trainable_variables)
     variables = [*trainee.variables, *trainee.optimizer.variables]
     before = [np.asarray(variable).copy() for variable in variables]
