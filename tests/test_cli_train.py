@@ -118,14 +118,15 @@ def test_a_budget_is_kept_and_force_overwrites_quietly(
     run: Command, sequence_model: Path, tmp_path: Path
 ) -> None:
     shutil.copy(sequence_model, tmp_path / "old.keras")
+    (tmp_path / "large.txt").write_text(PANGRAMS.read_text("utf-8") * 300)
     for budget in (12, 24):  # a busy machine may need more than the first only to start
         options = ("--budget", f"{budget}s", "--force", "--quiet", "-o", "old.keras")
-        finished = run("train", PANGRAMS, *SMALL, *options)
+        finished = run("train", "large.txt", *SMALL, *options)
         assert (finished.status, finished.stdout, finished.stderr) == (0, b"", "")
         if finished.seconds == pytest.approx(budget, abs=0.15 * 12):
             break
     assert finished.seconds == pytest.approx(budget, abs=0.15 * 12)
-    assert names(tmp_path) == {"old.keras"}
+    assert names(tmp_path) == {"old.keras", "large.txt"}
     writes_text(tmp_path / "old.keras")
     told = json.loads(run("info", "-m", "old.keras", "--json").stdout)
     assert (told["training"]["budget"], told["model"]["units"]) == (None, 16)

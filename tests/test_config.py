@@ -206,7 +206,9 @@ def test_a_missing_or_unknown_entry_is_named(kind):
     for name in values:
         with pytest.raises(UsageError, match=rf"{kind.__name__}: missing or unknown.*\b{name}\b"):
             kind.from_dict({key: value for key, value in values.items() if key != name})
-    with pytest.raises(UsageError, match=rf"{kind.__name__}: missing or unknown.*: 'hidden_units'$"):
+    with pytest.raises(
+        UsageError, match=rf"{kind.__name__}: missing or unknown.*: 'hidden_units'$"
+    ):
         kind.from_dict(values | {"hidden_units": 3})
 
 

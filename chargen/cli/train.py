@@ -34,7 +34,8 @@ __all__ = ["command"]
 @click.option(
     "--budget",
     metavar="TIME",
-    help="How long everything may take, such as 90s, 3m or 1h30m.  [default: 3m]",
+    help="How long everything may take, such as 90s, 3m or 1h30m; a small corpus takes less."
+    "  [default: 3m]",
 )
 @click.option("--epochs", type=int, metavar="N", help="Train for N passes over the text instead.")
 @click.option("--steps", type=int, metavar="N", help="Train for N batches instead.")

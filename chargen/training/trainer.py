@@ -21,7 +21,7 @@ from chargen.errors import RunError
 from chargen.training.backend import has_gpu
 from chargen.training.budget import Budget, Plan, plan_for_steps
 from chargen.training.callbacks import Examiner, Pace, Run, Validation
-from chargen.training.events import Listener, Planned, Stage
+from chargen.training.events import Listener, Note, Planned, Stage
 from chargen.training.export import export
 from chargen.training.network import (
     TrainingNetwork,
@@ -30,6 +30,7 @@ from chargen.training.network import (
     tensors_of,
 )
 from chargen.training.pipeline import dataset
+from chargen.training.recipe import most_epochs
 from chargen.training.schedule import WarmupCosine
 from chargen.vocabulary import Vocabulary
 from chargen.windows import Windows, windows_of
@@ -92,6 +93,10 @@ def run_training(
     else:
         assert config.budget is not None
         budget, plan = _calibrate(trainee, windows, examiner, config, started)
+        enough = math.ceil(most_epochs(corpus.training_part.size) * windows.steps_per_epoch)
+        if enough < plan.steps and config.objective == "sequence":
+            plan = plan_for_steps(enough, config.validate_every)
+            listener(Note(f"{enough:,} steps are enough for so little text; --steps asks for more"))
     schedule.total.assign(plan.steps)
     run = Run(plan)
     trainee.fit(

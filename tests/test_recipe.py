@@ -1,0 +1,56 @@
+"""What is chosen where the user left it open."""
+
+import time
+
+import pytest
+from conftest import PANGRAMS
+
+import chargen
+from chargen.training.events import Note, Progress
+from chargen.training.recipe import model_config, most_epochs, training_config
+
+
+def chosen(size: int, **given):
+    model = model_config({}, size, 65)
+    return model, training_config(given, model, size)[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "units", "dropout", "batch_size"),
+    [(100, 128, 0.0, 3), (10_000, 128, 0.5, 4), (70_000, 256, 0.5, 32), (10**6, 256, 0.1, 64)],
+)
+def test_the_size_of_the_corpus_decides(size, units, dropout, batch_size):
+    model, training = chosen(size)
+    assert (model.units, model.dropout, training.batch_size) == (units, dropout, batch_size)
+
+
+def test_fewer_streams_learn_at_a_lower_rate():
+    rates = [chosen(10**6, batch_size=streams)[1].learning_rate for streams in (8, 16, 64, 128)]
+    assert rates == pytest.approx([4e-3, 5.04e-3, 8e-3, 8e-3], rel=1e-3)
+
+
+def test_what_is_given_is_kept():
+    _, training = chosen(10**6, batch_size=5, sequence_length=7, learning_rate=0.1, epochs=2)
+    assert (training.batch_size, training.sequence_length, training.learning_rate) == (5, 7, 0.1)
+    assert (training.epochs, training.budget) == (2, None)
+
+
+def test_a_very_large_vocabulary_gets_fewer_streams():
+    model = model_config({}, 10**7, 60_000)
+    assert training_config({}, model, 10**7)[0].batch_size == 32
+
+
+def test_larger_corpora_are_read_fewer_times():
+    epochs = [most_epochs(size) for size in (10_000, 68_000, 10**6)]
+    assert epochs == pytest.approx([28, 19, 11], abs=0.5)
+
+
+def test_a_budget_that_a_small_corpus_does_not_need_ends_early():
+    events = []
+    began = time.monotonic()
+    model = chargen.train(PANGRAMS, units=8, embedding_dim=4, budget="5m", listener=events.append)
+    assert time.monotonic() - began < 150
+    assert any(isinstance(event, Note) and "enough" in event.text for event in events)
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    assert last.step == last.steps == model.training["steps"]
+    assert model.training["completed"] is True
