@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## Train on the fables for a minute, then write text
 	@$(BIN)/chargen train corpora/fables.txt --budget 1m --output demo.keras --force
-	@$(BIN)/chargen generate --model demo.keras --seed "The quick " --length 400
+	@$(BIN)/chargen generate --model demo.keras --seed "The quick " --length 400 --temperature 0.5
 
 test: $(STAMP)  ## Run the tests
 	@$(BIN)/python -m pytest -q -n $(WORKERS)

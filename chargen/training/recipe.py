@@ -43,7 +43,7 @@ def training_config(
     streams = given.get("batch_size", _streams_for(size, model.vocabulary_size))
     peak = 2e-3 if model.cell == "rnn" else 8e-3
     if not sliding:
-        peak *= min(1.0, max(1, streams) / _MOST_STREAMS) ** (1 / 3)
+        peak = round(peak * min(1.0, max(1, streams) / _MOST_STREAMS) ** (1 / 3), 4)
     defaults = {
         "batch_size": 128 if sliding else streams,
         "sequence_length": 40 if sliding else _SEQUENCE_LENGTH,
