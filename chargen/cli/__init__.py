@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from chargen import __version__
-from chargen.cli.consoles import tell
+from chargen.cli.consoles import silence, tell
 from chargen.errors import ChargenError
 
 __all__ = ["cli", "main"]
@@ -40,7 +40,7 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # Click would end with 1
-            _silence_stdout()
+            silence(1)
             return 0
 
 
@@ -79,7 +79,7 @@ def _run(arguments: list[str] | None) -> int:
     except (KeyboardInterrupt, click.Abort):
         die_of(signal.SIGINT)
     except OSError as error:
-        _silence_stdout()
+        silence(1)
         return _fail(f"cannot write the output: {error.strerror or error}", _FAILURE_STATUS)
     except MemoryError:
         return _fail(
@@ -112,14 +112,7 @@ def die_of(number: signal.Signals) -> NoReturn:
             if stream is not None:
                 stream.flush()
         except OSError:
-            _silence_stdout()
+            silence(1)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # where the signal is blocked
-
-
-def _silence_stdout() -> None:
-    """Keep Python from writing to a closed or full output once more at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)

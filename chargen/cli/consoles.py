@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
+import os
 import sys
 import time
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 
 from chargen.errors import RunError
 
-__all__ = ["TextSink", "is_terminal", "sparkline", "tell", "terminal_safe", "write_text"]
+__all__ = ["TextSink", "is_terminal", "silence", "sparkline", "tell", "terminal_safe", "write_text"]
 
 _BLOCK_BYTES = 1 << 13
 _FIRST_BLOCK_BYTES = 64
@@ -35,9 +35,20 @@ def terminal_safe(text: str) -> str:
 def tell(message: str) -> None:
     """One line on stderr, with whatever could break it escaped; nothing where it is closed."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    if sys.stderr is None:
+        return
+    try:
         sys.stderr.buffer.write(f"{line}\n".encode("utf-8", "backslashreplace"))
         sys.stderr.flush()
+    except OSError:  # its reader has left
+        silence(2)
+
+
+def silence(descriptor: int) -> None:
+    """Keep Python from writing to a closed or full output once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def is_terminal(stream: object) -> bool:
