@@ -112,7 +112,7 @@ def die_of(number: signal.Signals) -> NoReturn:
             if stream is not None:
                 stream.flush()
         except OSError:
-            silence(1)
+            silence(stream.fileno())
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)  # where the signal is blocked
