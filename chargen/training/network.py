@@ -17,6 +17,7 @@ from keras import ops
 
 from chargen.config import ModelConfig, Objective
 from chargen.training import kernels
+from chargen.training.shards import ShardedStep, num_shards
 
 __all__ = [
     "Recurrence",
@@ -127,6 +128,7 @@ class TrainingNetwork(keras.Model):
         super().__init__(name="training")
         self.network = network
         self._config = config
+        self._batch_size = batch_size
         self._objective = objective
         self._recurrence = recurrence
         self._embedding = network.get_layer("embedding")
@@ -151,36 +153,73 @@ class TrainingNetwork(keras.Model):
             ]
             for layer in range(config.num_layers)
         ]
+        self._step: ShardedStep | None = None
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         ids, carry = inputs
-        outputs = self._body(ids, carry, training)
+        masks = self._draw_masks() if training else []
+        logits, after = self._logits(ids, self._states_before(carry), masks, training)
+        self._keep(after)
+        return logits
+
+    def train_step(self, data: Any) -> Any:
+        if self._recurrence == "stock":
+            return super().train_step(data)
+        if self._step is None:
+            self._step = ShardedStep(
+                self._loss, self.trainable_variables, self.optimizer, num_shards(self._batch_size)
+            )
+        (ids, carry), targets = data
+        loss, after = self._step(ids, targets, self._states_before(carry), self._draw_masks())
+        self._keep(after)
+        self._loss_tracker.update_state(loss)
+        return self.get_metrics_result()
+
+    def _loss(self, ids: Any, targets: Any, states: Any, masks: Any) -> Any:
+        logits, after = self._logits(ids, states, masks, training=True)
+        return self.compute_loss(y=targets, y_pred=logits), after
+
+    def _states_before(self, carry: Any) -> list[list[Any]]:
+        return [[state * carry[:, np.newaxis] for state in states] for states in self.states]
+
+    def _keep(self, after: Any) -> None:
+        for states, values in zip(self.states, after, strict=True):
+            for state, value in zip(states, values, strict=True):
+                state.assign(ops.stop_gradient(value))
+
+    def _draw_masks(self) -> list[Any]:
+        """A dropout mask (B, H) for each layer, one for all steps of the window."""
+        if not self._config.dropout:
+            return []
+        ones = ops.ones((self._batch_size, self._config.units))
+        return [
+            keras.random.dropout(ones, self._config.dropout, seed=self._dropout)
+            for _ in self._recurrent
+        ]
+
+    def _logits(self, ids: Any, states: Any, masks: list[Any], training: bool) -> Any:
+        """Logits of ids (T, b) read on from ``states``, and the states afterwards."""
+        outputs, after = self._body(ids, states, masks, training)
         if self._objective == "last":
             outputs = outputs[-1]
-        return ops.matmul(outputs, self._head.kernel) + self._head.bias
+        return ops.matmul(outputs, self._head.kernel) + self._head.bias, after
 
-    def _body(self, ids: Any, carry: Any, training: bool) -> Any:
-        """The last layer's outputs (T, B, H) of ids (T, B)."""
+    def _body(self, ids: Any, states: Any, masks: list[Any], training: bool) -> Any:
+        """The last layer's outputs (T, b, H), and every layer's states after the last step."""
         hidden = None
-        for layer, states in zip(self._recurrent, self.states, strict=True):
-            before = [state * carry[:, np.newaxis] for state in states]
+        after = []
+        for number, (layer, before) in enumerate(zip(self._recurrent, states, strict=True)):
             if self._recurrence == "stock":
                 inputs = self._embedding(ids) if hidden is None else hidden
-                hidden, after = _run_stock(layer, inputs, before, training)
+                hidden, last = _run_stock(layer, inputs, before, training)
             else:
                 projected = self._project_ids(ids) if hidden is None else _project(layer, hidden)
-                hidden, after = self._run_kernel(layer, projected, before)
-            for state, value in zip(states, after, strict=True):
-                state.assign(ops.stop_gradient(value))
-            if training and self._config.dropout:
-                hidden = keras.random.dropout(
-                    hidden,
-                    self._config.dropout,
-                    noise_shape=(1, *hidden.shape[1:]),
-                    seed=self._dropout,
-                )
-        return hidden
+                hidden, last = self._run_kernel(layer, projected, before)
+            after.append(last)
+            if masks:
+                hidden = hidden * masks[number]
+        return hidden, after
 
     def _project_ids(self, ids: Any) -> Any:
         """The first layer's projected input: a look-up in the projected embedding where the
