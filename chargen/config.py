@@ -20,6 +20,7 @@ __all__ = [
     "Cell",
     "ModelConfig",
     "Objective",
+    "Precision",
     "SamplingConfig",
     "TrainingConfig",
     "format_duration",
@@ -28,6 +29,7 @@ __all__ = [
 
 Cell = Literal["rnn", "lstm", "gru"]
 Objective = Literal["sequence", "last"]
+Precision = Literal["float32", "bfloat16"]
 
 # Blocks of ``units`` columns in a recurrent kernel.
 GATES: dict[Cell, int] = {"rnn": 1, "lstm": 4, "gru": 3}
@@ -145,7 +147,8 @@ class TrainingConfig(_Validated):
     ``objective`` is ``sequence`` (a target at every step, state carried from batch to batch) or
     ``last`` (sliding windows from zero state, one target each). ``patience`` counts validations
     without a better held-out figure before training ends; None is never. ``validate_every`` counts
-    steps between validations; None leaves it to the length of the run.
+    steps between validations; None leaves it to the length of the run. ``precision`` is that of the
+    recurrent products; weights and all the rest are float32.
     """
 
     objective: Objective = "sequence"
@@ -158,9 +161,11 @@ class TrainingConfig(_Validated):
     steps: int | None = None
     patience: int | None = None
     validate_every: int | None = None
+    precision: Precision = "float32"
     random_seed: int = 0
 
     def __post_init__(self) -> None:
+        self._require_choice("precision", ("float32", "bfloat16"), "--precision")
         self._require_choice("objective", ("sequence", "last"), "--objective")
         self._require_int("batch_size", 1, 65536, "--batch-size")
         self._require_int("sequence_length", 1, 65536, "--sequence-length")
@@ -184,9 +189,24 @@ class TrainingConfig(_Validated):
 
 @dataclass(frozen=True)
 class SamplingConfig(_Validated):
-    """How the next character is drawn. Temperature 0 takes the likeliest."""
+    """How the next character is drawn, in this order of steps.
+
+    ``repetition_penalty`` (1: none) acts on the characters among the last ``repetition_window``
+    ones; ``temperature`` 0 takes the likeliest; ``top_k`` (0: all), ``top_p`` (1: all) and
+    ``min_p`` (0: all) leave the unlikely ones out.
+    """
 
     temperature: float = 0.8
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    repetition_window: int = 64
 
     def __post_init__(self) -> None:
         self._require_number("temperature", 0, 100, "--temperature")
+        self._require_int("top_k", 0, 0x110000, "--top-k")
+        self._require_number("top_p", 0, 1, "--top-p")
+        self._require_number("min_p", 0, 1, "--min-p")
+        self._require_number("repetition_penalty", 0.01, 100, "--repetition-penalty")
+        self._require_int("repetition_window", 1, 1_000_000, "--repetition-window")

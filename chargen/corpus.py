@@ -32,6 +32,8 @@ Tokens = NDArray[np.unsignedinteger[Any]]  # (N,) indices of a vocabulary
 _LARGEST_DEFAULT_HELD_OUT = 1_000_000
 _DEFAULT_VAL_FRACTION = 0.1
 _SLICE = 1 << 22  # tokens handled at a time where a whole array is gone through
+_MOST_COUNTED = 1 << 24  # tokens, which tell how frequent each is well enough
+_COUNTED_AT_ONCE = 1 << 20
 _DOCUMENTS = 1 << 16  # documents moved at a time
 
 
@@ -51,6 +53,15 @@ class Corpus:
     @property
     def held_out_part(self) -> Tokens:
         return self.tokens[self.tokens.size - self.held_out_size :]
+
+    def token_counts(self) -> NDArray[np.int64]:
+        """How often each index (V,) occurs in the training part, or in its beginning."""
+        counts = np.zeros(len(self.vocabulary), np.int64)
+        counted = self.training_part[:_MOST_COUNTED]
+        for start in range(0, counted.size, _COUNTED_AT_ONCE):
+            block = counted[start : start + _COUNTED_AT_ONCE]
+            counts += np.bincount(block, minlength=counts.size)
+        return counts
 
 
 def read_corpus(

@@ -10,7 +10,7 @@ twin. This room does not know who asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chargen.engine import Engine
 
-__all__ = ["Evaluation", "evaluate", "surprisal_blocks"]
+__all__ = ["Evaluation", "LineScore", "evaluate", "score_lines", "surprisal_blocks", "surprisals"]
 
 Indices = NDArray[np.integer[Any]]
 
@@ -28,6 +28,7 @@ _STREAMS = 64
 _STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
 _WINDOWS = 512  # rolling windows read at a time, likewise
 _LARGEST_LOGITS = 1 << 23  # numbers
+_UNKNOWN_NATS = math.log(0x110000)  # of a character that the model never saw
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,80 @@ def evaluate(engine: Engine, tokens: Indices, *, window: int | None = None) -> E
     return Evaluation(nats, hits, tokens.size - 1)
 
 
+@dataclass(frozen=True)
+class LineScore:
+    """``nats`` is the summed surprisal of a line's characters and of the line break after it."""
+
+    nats: float
+    characters: int
+
+    @property
+    def bits_per_char(self) -> float:
+        return self.nats / math.log(2) / max(self.characters, 1)
+
+
+def score_lines(
+    engine: Engine,
+    lines: Sequence[Indices],
+    unknown: Sequence[int],
+    *,
+    line_break: int | None,
+    window: int | None = None,
+) -> list[LineScore]:
+    """How well each of ``lines`` (N,) is expected, on its own: read after a line break from zero
+    state, its characters and the line break that ends it are scored.
+
+    Where the vocabulary has no line break, a line is read from zero state, and it has no end.
+    Each of the ``unknown`` characters that were left out of a line costs log(0x110000) nats, a
+    uniform choice from all of Unicode.
+    """
+    nats = np.zeros(len(lines))
+    ends = [] if line_break is None else [line_break]
+    texts = [np.concatenate([ends, line, ends]).astype(np.int32) for line in lines]
+    by_length = sorted(range(len(texts)), key=lambda number: texts[number].size)
+    while by_length:
+        longest = texts[by_length[-1]].size
+        rows = min(len(by_length), _STREAMS, max(1, _LARGEST_LOGITS // max(1, longest)))
+        batch = [by_length.pop() for _ in range(rows)]
+        nats[batch] = _score_texts(engine, [texts[row] for row in batch], line_break, window)
+    return [
+        LineScore(float(sum_) + left_out * _UNKNOWN_NATS, line.size + left_out + len(ends))
+        for sum_, line, left_out in zip(nats, lines, unknown, strict=True)
+    ]
+
+
+def _score_texts(
+    engine: Engine, texts: Sequence[Indices], line_break: int | None, window: int | None
+) -> list[float]:
+    """Summed surprisals of texts, the longest first; of each all but a leading line break."""
+    if window is not None or len(texts) == 1:
+        return [_score_text(engine, text, line_break, window) for text in texts]
+    sums = np.zeros(len(texts))
+    padded = np.zeros((max(text.size for text in texts), len(texts)), np.int32)  # (T, B)
+    for row, text in enumerate(texts):
+        padded[: text.size, row] = text
+    lengths = np.array([text.size for text in texts])
+    state = engine.zero_state(len(texts))
+    if line_break is None and len(padded):
+        sums += surprisals(engine.logits(state), padded[0])[0] * (lengths > 0)
+    for first in range(0, len(padded) - 1, _STEPS):
+        ids = padded[first : first + _STEPS]
+        targets = padded[first + 1 : first + _STEPS + 1]
+        outputs = engine.body.run(state, ids)[: len(targets)]
+        scored = np.arange(first + 1, first + 1 + len(targets))[:, np.newaxis] < lengths
+        sums += (surprisals(engine.head(outputs), targets)[0] * scored).sum(axis=0, dtype=float)
+    return sums.tolist()
+
+
+def _score_text(engine: Engine, text: Indices, line_break: int | None, window: int | None) -> float:
+    sum_ = 0.0
+    if line_break is None and text.size:
+        sum_ += float(surprisals(engine.logits(engine.zero_state()), text[0])[0])
+    if text.size > 1:
+        sum_ += evaluate(engine, text, window=window).nats
+    return sum_
+
+
 def surprisal_blocks(
     engine: Engine, tokens: Indices, *, window: int | None = None, sequential: bool = False
 ) -> Iterator[tuple[Indices, NDArray[np.float32], NDArray[np.bool_]]]:
@@ -124,25 +199,26 @@ def _read_on(
         steps = np.arange(first, min(first + block, length))[:, np.newaxis]
         positions = starts + steps  # (T, B)
         outputs = engine.body.run(state, tokens[positions])
-        yield (positions + 1, *_score(engine.head(outputs), tokens[positions + 1]))
+        yield (positions + 1, *surprisals(engine.head(outputs), tokens[positions + 1]))
 
 
 def _by_windows(engine: Engine, tokens: Indices, window: int) -> Iterator[Any]:
     first = np.arange(min(window, tokens.size - 1))  # where the window is not yet full
     outputs = engine.body.run(engine.zero_state(), tokens[first])
-    yield (first + 1, *_score(engine.head(outputs), tokens[first + 1]))
+    yield (first + 1, *surprisals(engine.head(outputs), tokens[first + 1]))
     columns = np.arange(-window, 0)[:, np.newaxis]
     block = min(_WINDOWS, max(1, _LARGEST_LOGITS // engine.head.size))
     for start in range(window + 1, tokens.size, block):
         positions = np.arange(start, min(start + block, tokens.size))
         logits = engine.prefill(engine.zero_state(positions.size), tokens[positions + columns])
-        yield (positions, *_score(logits, tokens[positions]))
+        yield (positions, *surprisals(logits, tokens[positions]))
 
 
-def _score(
+def surprisals(
     logits: NDArray[np.float32], targets: Indices
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Surprisals in nats of ``targets`` (...) under ``logits`` (..., V); which were the top."""
+    """Surprisals in nats of ``targets`` (...) under ``logits`` (..., V), and whether each was the
+    likeliest."""
     of_target = np.take_along_axis(logits, targets[..., np.newaxis].astype(np.intp), axis=-1)[
         ..., 0
     ]

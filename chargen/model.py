@@ -10,33 +10,51 @@ from __future__ import annotations
 
 import codecs
 import os
+import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chargen.archive import Archive, read_archive, write_archive
 from chargen.config import SamplingConfig
 from chargen.corpus import Tokens, encode_with, read_corpus
 from chargen.engine import Engine
 from chargen.errors import TextError, UsageError
-from chargen.evaluation import Evaluation, evaluate
-from chargen.generation import generate_tokens
+from chargen.evaluation import Evaluation, LineScore, evaluate, score_lines, surprisals
+from chargen.generation import Generated, Stop, StopRules, generate_samples, generate_tokens
 from chargen.sampling import Sampler
 from chargen.vocabulary import UnknownPolicy, Vocabulary
 
-__all__ = ["DEFAULT_LENGTH", "Model", "load"]
+__all__ = ["DEFAULT_LENGTH", "Model", "Piece", "load"]
 
 DEFAULT_LENGTH = 500
+
+Indices = NDArray[np.integer[Any]]
+Logits = NDArray[np.float32]
 
 
 def load(path: str | os.PathLike[str] = "chargen.keras") -> Model:
     """The model in the file at ``path``; raises ``ModelFileError`` if it holds none."""
     return Model(read_archive(path), Path(path))
+
+
+class Piece(NamedTuple):
+    """What one drawn ``token`` adds to a text: ``data`` in UTF-8 (or bytes, of a byte model), empty
+    while a stop string may have begun; and the logits (V,) it was drawn from."""
+
+    data: bytes
+    token: int
+    logits: Logits
+
+    @property
+    def surprisal(self) -> float:
+        """Nats, under the model's own distribution."""
+        return float(surprisals(self.logits, np.asarray(self.token))[0])
 
 
 class Model:
@@ -68,70 +86,147 @@ class Model:
             return None
         return int(self.training["sequence_length"])
 
-    def tokens(
+    def pieces(
         self,
         prompt: str | bytes = "",
         *,
         sampling: SamplingConfig | None = None,
+        rules: StopRules | None = None,
+        ban: str = "",
+        only: str = "",
         random_seed: int | None = None,
         unknown: UnknownPolicy = "error",
-    ) -> Iterator[int]:
-        """Endless indices after ``prompt``; the same random seed gives the same ones.
+    ) -> Iterator[Piece]:
+        """The new text bit by bit; the same random seed gives the same text.
 
-        Without a prompt the model starts after a line break, from zero state.
+        Without a prompt the model starts after a line break, from zero state. ``ban`` holds
+        characters that are never written, ``only`` those that alone may be; raises ``UsageError``
+        where none is left.
         """
+        indices = self._prompt_indices(prompt, unknown)
+        sampler = Sampler(
+            sampling or SamplingConfig(),
+            np.random.default_rng(random_seed),
+            allowed=self._allowed(ban, only),
+            recent=indices.tolist(),
+        )
+        tokens = generate_tokens(self.engine, indices, sampler, window=self.window)
+        return self._until_stop(tokens, Stop(rules or StopRules()))
+
+    def _until_stop(self, tokens: Iterator[tuple[int, Logits]], stop: Stop) -> Iterator[Piece]:
+        pieces = self._token_bytes
+        while stop.reason is None:
+            token, logits = next(tokens)
+            yield Piece(stop.feed(pieces[token]), token, logits)
+
+    def samples(
+        self,
+        prompt: str | bytes = "",
+        *,
+        num_samples: int = 1,
+        sampling: SamplingConfig | None = None,
+        rules: StopRules | None = None,
+        ban: str = "",
+        only: str = "",
+        random_seed: int | None = None,
+        unknown: UnknownPolicy = "error",
+        scored: bool = False,
+    ) -> Iterator[Generated]:
+        """Whole texts, made side by side; the arguments are those of ``pieces``.
+
+        Text i has the random seed ``random_seed`` + i, so that more texts change none; ``scored``
+        adds how surprised the model was. Raises ``UsageError`` where a text would never end.
+        """
+        rules = rules or StopRules(DEFAULT_LENGTH)
+        if rules == StopRules():
+            raise UsageError(
+                "length inf: a text without end is written as it is made, and one alone; give -n"
+            )
+        if random_seed is None:
+            random_seed = secrets.randbits(32)
+        indices = self._prompt_indices(prompt, unknown)
+        allowed = self._allowed(ban, only)
+        return generate_samples(
+            self.engine,
+            indices,
+            sampling or SamplingConfig(),
+            rules,
+            range(random_seed, random_seed + num_samples),
+            self._token_bytes,
+            allowed=allowed,
+            window=self.window,
+            scored=scored,
+        )
+
+    @cached_property
+    def _token_bytes(self) -> list[bytes]:
+        return [self.vocabulary.decode_bytes([index]) for index in range(len(self.vocabulary))]
+
+    def _prompt_indices(self, prompt: str | bytes, unknown: UnknownPolicy) -> Indices:
         indices = self.vocabulary.encode(prompt, unknown=unknown, what="the seed")
         if not indices.size and self.vocabulary.line_break is not None:
             indices = np.array([self.vocabulary.line_break], np.int32)
-        sampler = Sampler(sampling or SamplingConfig(), np.random.default_rng(random_seed))
-        return generate_tokens(self.engine, indices, sampler, window=self.window)
+        return indices
+
+    def _allowed(self, ban: str, only: str) -> NDArray[np.bool_] | None:
+        """Which indices may be drawn: None is all."""
+        if not ban and not only:
+            return None
+        allowed = np.full(len(self.vocabulary), not only)
+        allowed[self.vocabulary.encode(only, unknown="skip")] = True
+        allowed[self.vocabulary.encode(ban, unknown="skip")] = False
+        if not allowed.any():
+            raise UsageError("--only and --ban leave no character that the model knows")
+        return allowed
 
     def stream(
         self,
         prompt: str = "",
         *,
         length: int | None = DEFAULT_LENGTH,
-        temperature: float = SamplingConfig.temperature,
+        stop: Sequence[str] = (),
         random_seed: int | None = None,
         unknown: UnknownPolicy = "error",
+        **sampling: Any,
     ) -> Iterator[str]:
-        """The new characters one by one, ``length`` of them (None: without end).
+        """The new characters as they are made, ``length`` of them (None: without end), or up to
+        the first of the ``stop`` strings; ``sampling`` are the entries of ``SamplingConfig``.
 
         A byte model counts bytes; a character of several bytes comes with its last one.
         """
         _check_length(length)
-        tokens = self.tokens(
+        pieces = self.pieces(
             prompt,
-            sampling=SamplingConfig(temperature),
+            sampling=SamplingConfig(**sampling),
+            rules=StopRules(length, tuple(text.encode() for text in stop)),
             random_seed=random_seed,
             unknown=unknown,
         )
-        if self.vocabulary.kind == "char":
-            characters = [chr(point) for point in self.vocabulary.characters]
-            return (characters[token] for token in islice(tokens, length))
-        pieces = (bytes((token,)) for token in islice(tokens, length))
-        return codecs.iterdecode(pieces, "utf-8", "replace")
+        errors = "surrogatepass" if self.vocabulary.kind == "char" else "replace"
+        return codecs.iterdecode((piece.data for piece in pieces if piece.data), "utf-8", errors)
 
-    def generate(
-        self,
-        prompt: str = "",
-        *,
-        length: int = DEFAULT_LENGTH,
-        temperature: float = SamplingConfig.temperature,
-        random_seed: int | None = None,
-        unknown: UnknownPolicy = "error",
-    ) -> str:
-        """``length`` new characters after ``prompt``, without it. Temperature 0 is greedy."""
+    def generate(self, prompt: str = "", *, length: int = DEFAULT_LENGTH, **options: Any) -> str:
+        """The new text after ``prompt``, without it; the options are those of ``stream``."""
         if length is None:
             raise UsageError("length None never ends: use Model.stream")
-        return "".join(
-            self.stream(
-                prompt,
-                length=length,
-                temperature=temperature,
-                random_seed=random_seed,
-                unknown=unknown,
-            )
+        return "".join(self.stream(prompt, length=length, **options))
+
+    def score(self, lines: Sequence[str | bytes]) -> list[LineScore]:
+        """How well the model expects each line; see ``chargen.evaluation.score_lines``.
+
+        A character that the model never saw costs as much as one of all of Unicode's would.
+        """
+        encoded = [self.vocabulary.encode(line, unknown="skip") for line in lines]
+        unknown = [
+            len(self.vocabulary.points_of(line)) - tokens.size
+            for line, tokens in zip(lines, encoded, strict=True)
+        ]
+        return score_lines(
+            self.engine,
+            encoded,
+            unknown,
+            line_break=self.vocabulary.line_break,
+            window=self.window,
         )
 
     def evaluate(self, text: str | bytes, *, unknown: UnknownPolicy = "error") -> Evaluation:

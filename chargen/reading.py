@@ -20,11 +20,12 @@ from typing import IO, Any
 from chargen.errors import RunError, TextError, UsageError
 from chargen.vocabulary import TokenKind
 
-__all__ = ["STDIN", "check_encoding", "expand_sources", "read_blocks"]
+__all__ = ["STDIN", "check_encoding", "expand_sources", "read_blocks", "read_lines"]
 
 STDIN = "-"
 
 _BLOCK_BYTES = 1 << 22
+_LINES_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = "\ufeff"
 _MARK_DROPPING = ("utf-8-sig", "utf-16", "utf-32")  # these decoders do it themselves
@@ -92,13 +93,7 @@ def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]
     """
     name = "standard input" if path == STDIN else path
     try:
-        if path == STDIN:
-            if sys.stdin is None:
-                raise RunError("standard input is closed; name a file instead of -")
-            opened: Any = nullcontext(sys.stdin.buffer)
-        else:
-            opened = open(path, "rb")  # noqa: SIM115 - closed by the with below
-        with opened as raw:
+        with _opened(path) as raw:
             stream = _unpacked(raw, tokens == "char" or path.endswith(".gz"))
             blocks = iter(lambda: stream.read(_BLOCK_BYTES), b"")
             yield from blocks if tokens == "byte" else _decoded(blocks, name, encoding)
@@ -106,6 +101,33 @@ def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]
         raise RunError(f"{name}: a damaged gzip file: {error}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
+
+
+def _opened(path: str) -> Any:
+    if path != STDIN:
+        return open(path, "rb")
+    if sys.stdin is None:
+        raise RunError("standard input is closed; name a file instead of -")
+    return nullcontext(sys.stdin.buffer)
+
+
+def read_lines(path: str) -> Iterator[list[bytes]]:
+    """Lines of a file or of standard input, without their line feeds: as many at a time as have
+    come, so that a filter can answer at once. Raises ``RunError`` where they cannot be read."""
+    rest: list[bytes] = []
+    try:
+        with _opened(path) as stream:
+            while block := stream.read1(_LINES_BYTES):
+                head, line_feed, tail = block.rpartition(b"\n")
+                if line_feed:
+                    yield b"".join([*rest, head]).split(b"\n")
+                    rest = []
+                rest.append(tail)
+    except OSError as error:
+        name = "standard input" if path == STDIN else path
+        raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
+    if any(rest):
+        yield [b"".join(rest)]
 
 
 class _Pushback:

@@ -21,7 +21,7 @@ __all__ = ["check_keras_config", "check_training_record"]
 _RECURRENT = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
 _STOCK_CLASSES = {
     *("Sequential", "InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Dropout", "Dense"),
-    *("DTypePolicy", "RandomUniform", "GlorotUniform", "Orthogonal", "Zeros"),
+    *("DTypePolicy", "RandomNormal", "GlorotUniform", "Orthogonal", "Zeros"),
 }
 _NUMBER = (int, float)
 _RECORD = {

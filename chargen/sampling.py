@@ -1,12 +1,18 @@
-"""From logits to the next index: small pure functions, and a sampler that composes them.
+"""From logits to the next index: small pure functions, and samplers that compose them.
 
-This room knows nothing of weights or text; random numbers come from a ``numpy.random.Generator``
-that is handed in.
+The order is: characters that are not allowed, repetition penalty, temperature, top-k, top-p,
+min-p. Each function takes logits (..., V) and gives logits with what it leaves out at -inf, never
+all of them; ``softmax`` of the result is the distribution that is drawn from. `Sampler` draws for
+one stream at a time and does the same with one sort and buffers it keeps; `BatchSampler` draws for
+many. This room knows nothing of weights or text; random numbers come from a
+``numpy.random.Generator`` that is handed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +20,25 @@ from numpy.typing import NDArray
 
 from chargen.config import SamplingConfig
 
-__all__ = ["Sampler", "apply_temperature", "draw", "softmax"]
+__all__ = [
+    "BatchSampler",
+    "Sampler",
+    "apply_allowed",
+    "apply_min_p",
+    "apply_repetition_penalty",
+    "apply_temperature",
+    "apply_top_k",
+    "apply_top_p",
+    "draw",
+    "log_softmax",
+    "softmax",
+]
 
 Logits = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
 
-_BLOCK = 1024
+_BLOCK = 1024  # random numbers drawn at a time
+_COLDEST = 1e-6  # a temperature below it is this one
 
 
 def softmax(logits: Logits) -> Logits:
@@ -27,30 +47,229 @@ def softmax(logits: Logits) -> Logits:
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
 
 
+def log_softmax(logits: Logits) -> Logits:
+    """Log-probabilities (..., V) of logits (..., V)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def apply_allowed(logits: Logits, allowed: Mask) -> Logits:
+    """Leave out what is not ``allowed`` (V,)."""
+    return np.where(allowed, logits, -np.inf)
+
+
+def apply_repetition_penalty(logits: Logits, recent: Mask, penalty: float) -> Logits:
+    """Divide positive logits of ``recent`` (..., V) tokens by ``penalty``, multiply negative ones
+    by it (Keskar et al. 2019, CTRL)."""
+    penalised = np.where(logits > 0, logits / penalty, logits * penalty)
+    return np.where(recent, penalised, logits)
+
+
 def apply_temperature(logits: Logits, temperature: float) -> Logits:
-    """Logits divided by a temperature above 0, the largest moved to 0 so that none overflows."""
-    return np.asarray((logits - logits.max()) / max(temperature, 1e-6))
+    """Logits over a temperature above 0, the largest moved to 0 so that none overflows."""
+    largest = logits.max(axis=-1, keepdims=True)
+    return np.asarray((logits - largest) / max(temperature, _COLDEST))
+
+
+def apply_top_k(logits: Logits, top_k: int) -> Logits:
+    """Keep the ``top_k`` largest, and what is equal to the least of them; 0 keeps all."""
+    if not 0 < top_k < logits.shape[-1]:
+        return logits
+    least = np.partition(logits, -top_k, axis=-1)[..., -top_k, np.newaxis]
+    return np.where(logits >= least, logits, -np.inf)
+
+
+def apply_top_p(logits: Logits, top_p: float) -> Logits:
+    """Keep the fewest of the likeliest whose probabilities reach ``top_p`` together, and what is
+    equal to the least of them (nucleus sampling, Holtzman et al. 2020)."""
+    if top_p >= 1:
+        return logits
+    ordered = -np.sort(-logits, axis=-1)
+    reached = softmax(ordered).cumsum(axis=-1, dtype=np.float64)
+    last = np.minimum((reached < top_p).sum(axis=-1, keepdims=True), logits.shape[-1] - 1)
+    return np.where(logits >= np.take_along_axis(ordered, last, axis=-1), logits, -np.inf)
+
+
+def apply_min_p(logits: Logits, min_p: float) -> Logits:
+    """Keep what is at least ``min_p`` times as likely as the likeliest (Nguyen et al. 2024)."""
+    if min_p <= 0:
+        return logits
+    largest = logits.max(axis=-1, keepdims=True)
+    return np.where(logits - largest >= np.log(min_p), logits, -np.inf)
 
 
 def draw(logits: Logits, uniform: float) -> int:
     """The index whose share of the softmax of ``logits`` (V,) holds ``uniform`` in [0, 1)."""
     cumulative = np.exp(logits - logits.max()).cumsum(dtype=np.float64)
-    index = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
-    return min(index, logits.size - 1)
+    return _index_of(cumulative, uniform)
+
+
+def _index_of(cumulative: NDArray[np.float64], uniform: float) -> int:
+    """The first index whose cumulative share is larger, and so never one of no share."""
+    total = float(cumulative[-1])
+    wanted = uniform * total
+    if wanted >= total:  # rounded up
+        wanted = math.nextafter(total, 0.0)
+    return int(cumulative.searchsorted(wanted, "right"))
 
 
 class Sampler:
-    """Draws indices as ``config`` asks; one sampler a stream of text."""
+    """Draws the indices of one stream as ``config`` asks.
 
-    def __init__(self, config: SamplingConfig, generator: np.random.Generator) -> None:
-        self._temperature = config.temperature
+    Args:
+        allowed: which indices (V,) may be drawn; None is all.
+        recent: what came before, for the repetition penalty.
+    """
+
+    def __init__(
+        self,
+        config: SamplingConfig,
+        generator: np.random.Generator,
+        *,
+        allowed: Mask | None = None,
+        recent: Iterable[int] = (),
+    ) -> None:
+        self._config = config
+        self._allowed = allowed
         self._uniforms = _uniforms(generator)
+        self._penalises = config.repetition_penalty != 1
+        self._recent = _Recent(config.repetition_window, recent)
+        self._shortens = _shortens(config)
 
     def __call__(self, logits: Logits) -> int:
         """The next index, given logits (V,)."""
-        if self._temperature == 0:
-            return int(logits.argmax())
-        return draw(apply_temperature(logits, self._temperature), next(self._uniforms))
+        config = self._config
+        if self._allowed is not None:
+            logits = apply_allowed(logits, self._allowed)
+        if self._penalises:
+            logits = self._penalised(logits)
+        if config.temperature == 0:
+            index = int(logits.argmax())
+        elif self._shortens:
+            index = self._draw_from_few(logits)
+        else:
+            shares = np.exp(apply_temperature(logits, config.temperature))
+            index = _index_of(shares.cumsum(dtype=np.float64), next(self._uniforms))
+        if self._penalises:
+            self._recent.add(index)
+        return index
+
+    def _penalised(self, logits: Logits) -> Logits:
+        """``apply_repetition_penalty`` on the few that are recent."""
+        recent = self._recent.indices()
+        values = logits[recent]
+        penalty = self._config.repetition_penalty
+        logits = logits.copy()
+        logits[recent] = np.where(values > 0, values / penalty, values * penalty)
+        return logits
+
+    def _draw_from_few(self, logits: Logits) -> int:
+        """Temperature, top-k, top-p and min-p on logits sorted once: all keep the likeliest."""
+        config = self._config
+        order = (-logits).argsort(kind="stable")
+        ordered = logits[order]
+        ordered -= ordered[0]
+        ordered /= max(config.temperature, _COLDEST)
+        count = ordered.size
+        if 0 < config.top_k < count:
+            count = _with_equals(ordered, config.top_k, count)
+        shares = np.exp(ordered[:count])
+        cumulative = shares.cumsum(dtype=np.float64)
+        if config.top_p < 1:
+            reached = int(cumulative.searchsorted(config.top_p * cumulative[-1])) + 1
+            count = _with_equals(ordered, min(reached, count), count)
+        if config.min_p > 0:
+            count = min(count, int((-ordered).searchsorted(-np.log(config.min_p), "right")))
+        return int(order[_index_of(cumulative[:count], next(self._uniforms))])
+
+
+class _Recent:
+    """The last ``window`` indices, each counted."""
+
+    def __init__(self, window: int, indices: Iterable[int]) -> None:
+        self._last = deque(indices, maxlen=window)
+        self._counts = Counter(self._last)
+
+    def add(self, index: int) -> None:
+        if len(self._last) == self._last.maxlen:
+            oldest = self._last[0]
+            self._counts[oldest] -= 1
+            if not self._counts[oldest]:
+                del self._counts[oldest]
+        self._last.append(index)
+        self._counts[index] += 1
+
+    def indices(self) -> NDArray[np.intp]:
+        """Each of them once."""
+        return np.fromiter(self._counts, np.intp, len(self._counts))
+
+
+def _shortens(config: SamplingConfig) -> bool:
+    return config.top_k > 0 or config.top_p < 1 or config.min_p > 0
+
+
+def _with_equals(ordered: Logits, count: int, most: int) -> int:
+    """``count``, and as many more as are equal to the last of them."""
+    while count < most and ordered[count] == ordered[count - 1]:
+        count += 1
+    return count
+
+
+class BatchSampler:
+    """Draws for many streams at once, each with its own random numbers: stream b draws what a
+    ``Sampler`` with ``generators[b]`` would."""
+
+    def __init__(
+        self,
+        config: SamplingConfig,
+        generators: Sequence[np.random.Generator],
+        *,
+        allowed: Mask | None = None,
+        recent: Iterable[int] = (),
+    ) -> None:
+        self._config = config
+        self._allowed = allowed
+        self._generators = generators
+        self._uniforms = np.empty((0, len(generators)))  # (steps, B), used from the front
+        recent = list(recent)
+        self._recent = [_Recent(config.repetition_window, recent) for _ in generators]
+        self._shortens = _shortens(config)
+
+    def __call__(self, logits: Logits) -> NDArray[np.intp]:
+        """The next indices (B,), given logits (B, V)."""
+        config = self._config
+        if self._allowed is not None:
+            logits = apply_allowed(logits, self._allowed)
+        if config.repetition_penalty != 1:
+            mask = np.zeros(logits.shape, np.bool_)
+            for row, recent in zip(mask, self._recent, strict=True):
+                row[recent.indices()] = True
+            logits = apply_repetition_penalty(logits, mask, config.repetition_penalty)
+        indices = logits.argmax(axis=-1) if config.temperature == 0 else self._draw(logits)
+        if config.repetition_penalty != 1:
+            for recent, index in zip(self._recent, indices.tolist(), strict=True):
+                recent.add(index)
+        return indices
+
+    def _draw(self, logits: Logits) -> NDArray[np.intp]:
+        config = self._config
+        order = None
+        if self._shortens:  # in the order in which a single stream draws
+            order = (-logits).argsort(axis=-1, kind="stable")
+            logits = np.take_along_axis(logits, order, axis=-1)
+        logits = apply_temperature(logits, config.temperature)
+        logits = apply_top_k(logits, config.top_k)
+        logits = apply_top_p(logits, config.top_p)
+        logits = apply_min_p(logits, config.min_p)
+        cumulative = np.exp(logits).cumsum(axis=-1, dtype=np.float64)
+        total = cumulative[:, -1]
+        if not len(self._uniforms):
+            blocks = [generator.random(_BLOCK) for generator in self._generators]
+            self._uniforms = np.stack(blocks, axis=1)
+        uniforms, self._uniforms = self._uniforms[0], self._uniforms[1:]
+        wanted = np.minimum(uniforms * total, np.nextafter(total, 0.0))
+        indices = (cumulative <= wanted[:, np.newaxis]).sum(axis=-1)
+        return indices if order is None else order[np.arange(indices.size), indices]
 
 
 def _uniforms(generator: np.random.Generator) -> Iterator[float]:

@@ -176,6 +176,13 @@ OUT_OF_RANGE = {
     "generate -m model.keras": {
         "--length": ("-1", "x", "99999999999999999999"),
         "--temperature": ("-0.1", "101", "nan"),
+        "--top-k": ("-1", "1114113", "x"),
+        "--top-p": ("-0.1", "1.1", "nan"),
+        "--min-p": ("-0.1", "1.1", "nan"),
+        "--repetition-penalty": ("0", "101", "nan"),
+        "--repetition-window": ("0", "1000001"),
+        "--lines": ("-1", "x"),
+        "--num-samples": ("0", "-1", "x"),
         "--random-seed": ("-1", "x"),
     },
 }
@@ -209,12 +216,13 @@ def test_every_number_of_the_command_line_has_been_out_of_range() -> None:
     import click
 
     from chargen.cli import generate, train
+    from chargen.cli.options import AUTO, LENGTH
 
     for command, tried in zip((train, generate), OUT_OF_RANGE.values(), strict=True):
         numeric = {
             f"--{max(option.opts, key=len).removeprefix('--')}"
             for option in command.command.params
-            if option.type in (click.INT, click.FLOAT) or option.name == "budget"
+            if option.type in (click.INT, click.FLOAT, AUTO, LENGTH) or option.name == "budget"
         }
         assert numeric == set(tried)
 

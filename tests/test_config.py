@@ -30,12 +30,17 @@ WHOLE_NUMBERS = [
     (TrainingConfig, "patience", 1, 10**6, "--patience"),
     (TrainingConfig, "validate_every", 1, 10**12, "--validate-every"),
     (TrainingConfig, "random_seed", 0, 2**63 - 1, "--random-seed"),
+    (SamplingConfig, "top_k", 0, 0x110000, "--top-k"),
+    (SamplingConfig, "repetition_window", 1, 10**6, "--repetition-window"),
 ]
 NUMBERS = [
     (ModelConfig, "dropout", 0.0, 0.95, "--dropout"),
     (TrainingConfig, "learning_rate", 1e-8, 10.0, "--learning-rate"),
     (TrainingConfig, "budget", 1.0, float(YEAR), "--budget"),
     (SamplingConfig, "temperature", 0.0, 100.0, "--temperature"),
+    (SamplingConfig, "top_p", 0.0, 1.0, "--top-p"),
+    (SamplingConfig, "min_p", 0.0, 1.0, "--min-p"),
+    (SamplingConfig, "repetition_penalty", 0.01, 100.0, "--repetition-penalty"),
 ]
 CHOICES = [(ModelConfig, "cell", "--cell"), (TrainingConfig, "objective", "--objective")]
 LENGTHS = ("budget", "epochs", "steps")
@@ -189,7 +194,15 @@ training_configs = st.builds(
     patience=st.none() | st.integers(1, 10**6),
     random_seed=st.integers(0, 2**63 - 1),
 )
-sampling_configs = st.builds(SamplingConfig, temperature=st.floats(0, 100))
+sampling_configs = st.builds(
+    SamplingConfig,
+    temperature=st.floats(0, 100),
+    top_k=st.integers(0, 0x110000),
+    top_p=st.floats(0, 1),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.floats(0.01, 100),
+    repetition_window=st.integers(1, 10**6),
+)
 
 
 @settings(deadline=None, max_examples=60)

@@ -38,7 +38,8 @@ def sampler_of(temperature: float = 1.0, seed: int = 0) -> Sampler:
 
 def generated(engine, prompt, temperature=1.0, seed=0, window=None, length=LENGTH):
     sampler = sampler_of(temperature, seed)
-    return list(islice(generate_tokens(engine, prompt, sampler, window=window), length))
+    tokens = generate_tokens(engine, prompt, sampler, window=window)
+    return [token for token, _ in islice(tokens, length)]
 
 
 def reread(engine, prompt, temperature=1.0, seed=0, window=None, length=LENGTH):
@@ -110,7 +111,7 @@ def test_two_texts_of_one_engine_do_not_disturb_each_other():
     engine = random_engine(config := small_config("lstm"), seed=30, scale=1.0)
     prompts = random_tokens(config, 2, 5)
     streams = [generate_tokens(engine, prompt, sampler_of()) for prompt in prompts]
-    mixed = [tuple(map(next, streams)) for _ in range(LENGTH)]
+    mixed = [tuple(next(stream)[0] for stream in streams) for _ in range(LENGTH)]
     alone = [generated(engine, prompt) for prompt in prompts]
     assert list(zip(*mixed, strict=True)) == [tuple(text) for text in alone]
 
@@ -127,7 +128,21 @@ def test_the_prompt_stays_as_it_is():
 @pytest.mark.parametrize("window", (3, None))
 def test_tokens_are_plain_integers_without_end(window):
     tokens = generate_tokens(fixed_engine([0.0, 1.0]), EMPTY, sampler_of(), window=window)
-    assert {type(token) for token in islice(tokens, 2000)} == {int}
+    assert {type(token) for token, _ in islice(tokens, 2000)} == {int}
+
+
+@pytest.mark.parametrize("window", (5, None))
+@every_cell
+def test_each_token_comes_with_the_logits_it_was_drawn_from(cell, window):
+    engine = random_engine(config := small_config(cell, 2), seed=30, scale=1.0)
+    text = random_tokens(config, 4).tolist()
+    tokens = generate_tokens(engine, np.array(text), sampler_of(), window=window)
+    pairs = list(islice(tokens, 20))  # all kept: none is a buffer that is written again
+    for token, logits in pairs:
+        seen = np.array(text if window is None else text[-window:])
+        expected = engine.prefill(engine.zero_state(), seen)
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+        text.append(token)
 
 
 def test_a_sure_model_repeats_itself():

@@ -11,8 +11,10 @@ from chargen.training.recipe import model_config, most_epochs, training_config
 
 
 def chosen(size: int, **given):
-    model = model_config({}, size, 65)
-    return model, training_config(given, model, size)[0]
+    length = {} if {"epochs", "steps", "budget"} & set(given) else {"budget": 100.0}
+    how = {**length, **given}
+    model = model_config({}, size, 65, how.get("budget"))
+    return model, training_config(how, model, size)[0]
 
 
 @pytest.mark.parametrize(
@@ -24,9 +26,26 @@ def test_the_size_of_the_corpus_decides(size, units, dropout, batch_size):
     assert (model.units, model.dropout, training.batch_size) == (units, dropout, batch_size)
 
 
+@pytest.mark.parametrize(
+    ("size", "budget", "units", "dropout"),
+    [
+        (10**6, 60.0, 256, 0.1),
+        (10**6, 180.0, 512, 0.3),
+        (10**6, 300.0, 512, 0.4),
+        (10**6, 3600.0, 512, 0.5),
+        (10**6, None, 256, 0.3),
+        (10**8, 300.0, 512, 0.0),
+        (70_000, 300.0, 256, 0.5),
+    ],
+)
+def test_the_budget_decides_too(size, budget, units, dropout):
+    model = model_config({}, size, 65, budget)
+    assert (model.units, model.dropout) == (units, dropout)
+
+
 def test_fewer_streams_learn_at_a_lower_rate():
     rates = [chosen(10**6, batch_size=streams)[1].learning_rate for streams in (8, 16, 64, 128)]
-    assert rates == pytest.approx([4e-3, 5e-3, 8e-3, 8e-3])
+    assert rates == pytest.approx([5e-3, 6.3e-3, 1e-2, 1e-2])
 
 
 def test_what_is_given_is_kept():
@@ -37,7 +56,7 @@ def test_what_is_given_is_kept():
 
 def test_a_very_large_vocabulary_gets_fewer_streams():
     model = model_config({}, 10**7, 60_000)
-    assert training_config({}, model, 10**7)[0].batch_size == 32
+    assert training_config({"budget": 60.0}, model, 10**7)[0].batch_size == 32
 
 
 def test_larger_corpora_are_read_fewer_times():

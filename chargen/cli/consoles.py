@@ -80,15 +80,21 @@ class TextSink:
 
     def __init__(self) -> None:
         self._stream = _stdout()
-        self._is_terminal = is_terminal(sys.stdout)
+        self.is_terminal = is_terminal(sys.stdout)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # for a terminal
         self._pending = bytearray()
-        self._limit = 1 if self._is_terminal else _FIRST_BLOCK_BYTES
+        self._limit = 1 if self.is_terminal else _FIRST_BLOCK_BYTES
         self._last = b"\n"
+        self._color: int | None = None
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
+
+    def end_line(self) -> None:
+        """End the last line, unless it has ended."""
+        if self._last != b"\n":
+            self.write(b"\n")
 
     def __exit__(
         self,
@@ -97,25 +103,33 @@ class TextSink:
         trace: TracebackType | None,
     ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            if self._last != b"\n":
-                self._pending += b"\n"
-            self._flush()
+            self.end_line()
+            self.flush()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, *, color: int | None = None) -> None:
+        """``color`` is one of a terminal's 256; elsewhere, or with ``NO_COLOR``, it is nothing."""
         if not data:
             return
+        if color is not None and self.is_terminal and not os.environ.get("NO_COLOR"):
+            self.flush()
+            self._color = color
         self._pending += data
         self._last = data[-1:]
         late = time.monotonic() - self._flushed > _LONGEST_WAIT
         if len(self._pending) >= self._limit or late:
-            self._flush()
-            self._limit = 1 if self._is_terminal else _BLOCK_BYTES
+            self.flush()
+            self._limit = 1 if self.is_terminal else _BLOCK_BYTES
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what is pending."""
         data = bytes(self._pending)
         self._pending.clear()
-        if self._is_terminal:
-            data = terminal_safe(self._decoder.decode(data)).encode()
+        if self.is_terminal:
+            text = terminal_safe(self._decoder.decode(data))
+            if self._color is not None and text:
+                text = f"\x1b[38;5;{self._color}m{text}\x1b[0m"
+                self._color = None
+            data = text.encode()
         self._stream.write(data)
         self._stream.flush()
         self._flushed = time.monotonic()

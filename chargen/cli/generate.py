@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from itertools import islice
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli.options import model_option, unknown_option
+from chargen.cli.options import ENDLESS, LENGTH, model_option, unknown_option
 from chargen.errors import UsageError
 
+if TYPE_CHECKING:
+    from chargen.generation import StopRules
+    from chargen.model import Model
+
 __all__ = ["command"]
+
+_DEFAULT_LENGTH = 500
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
+# Colours of a terminal's 256, from what was expected to what was not, and the bits they begin at.
+_COLORS = ((0.0, 244), (1.0, 252), (2.5, 228), (4.5, 214), (7.0, 203))
 
 
 @click.command("generate", short_help="Write new text.")
@@ -20,76 +31,273 @@ __all__ = ["command"]
     "-p",
     "--prompt",
     "prompt",
-    default="",
     metavar="TEXT",
     help="Text to go on from. Without it the model starts after a line break.",
 )
 @click.option(
+    "--seed-file",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Go on from the text in FILE ('-' is stdin), less one final line break.",
+)
+@click.option(
+    "-e",
+    "--escape",
+    is_flag=True,
+    help=r"Read \n, \t, \r, \0 and \\ in --seed, --stop, --delimiter, --ban and --only.",
+)
+@click.option("--no-echo", is_flag=True, help="Leave the seed out of the output.")
+@click.option(
     "-n",
     "--length",
+    type=LENGTH,
+    metavar="N|inf",
+    help="New characters to write (bytes, for a byte model); inf goes on until the pipe closes."
+    "  [default: 500, or inf with --lines and --until-newline]",
+)
+@click.option(
+    "--stop",
+    multiple=True,
+    metavar="STRING",
+    help="End before this string; may be given several times.",
+)
+@click.option("--keep-stop", is_flag=True, help="Write the stop string too.")
+@click.option("--until-newline", is_flag=True, help="End before the first line break.")
+@click.option("--lines", type=int, metavar="N", help="Write N whole lines.")
+@click.option(
+    "--num-samples",
     type=int,
-    default=500,
+    default=1,
     show_default=True,
     metavar="N",
-    help="New characters to write (bytes, for a byte model).",
+    help="Texts to write, made side by side; text i has the random seed plus i.",
+)
+@click.option(
+    "--delimiter",
+    metavar="STRING",
+    help="Written between texts.  [default: a line break, unless the text ends with one]",
 )
 @click.option(
     "--temperature",
     type=float,
-    default=None,
     metavar="T",
     help="Below 1 is safer, above is wilder, 0 takes the likeliest.  [default: 0.8]",
 )
 @click.option("--greedy", is_flag=True, help="Take the likeliest character: temperature 0.")
+@click.option("--top-k", type=int, metavar="K", help="Draw from the K likeliest characters.")
+@click.option(
+    "--top-p",
+    type=float,
+    metavar="P",
+    help="Draw from the fewest characters that are likely by P together.",
+)
+@click.option(
+    "--min-p",
+    type=float,
+    metavar="P",
+    help="Draw from characters at least P times as likely as the likeliest.",
+)
+@click.option(
+    "--repetition-penalty",
+    type=float,
+    metavar="X",
+    help="Above 1, what was written lately is less likely.",
+)
+@click.option(
+    "--repetition-window",
+    type=int,
+    metavar="N",
+    help="How many characters back the penalty looks.  [default: 64]",
+)
+@click.option("--ban", default="", metavar="CHARACTERS", help="Never write these.")
+@click.option("--only", default="", metavar="CHARACTERS", help="Write nothing but these.")
 @click.option(
     "--random-seed",
     type=int,
-    default=None,
     metavar="N",
     help="The same number gives the same text.  [default: a fresh one]",
 )
-@click.option("--no-echo", is_flag=True, help="Leave the seed out of the output.")
 @unknown_option
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a text.")
+@click.option(
+    "--surprisal",
+    is_flag=True,
+    help="Color each character on a terminal by how surprising it was to the model.",
+)
 def command(
     model: str,
-    prompt: str,
-    length: int,
-    temperature: float | None,
-    greedy: bool,
-    random_seed: int | None,
+    prompt: str | None,
+    seed_file: str | None,
+    escape: bool,
     no_echo: bool,
+    num_samples: int,
+    delimiter: str | None,
+    ban: str,
+    only: str,
+    random_seed: int | None,
     unknown: str,
+    as_json: bool,
+    surprisal: bool,
+    **options: Any,
 ) -> None:
     """Write new text to stdout: the seed, then as many new characters as asked for.
 
     \b
       chargen generate --seed "The quick " -n 200
-      chargen generate --temperature 0.5 --random-seed 1 | fold -s
+      chargen generate --length inf --temperature 0.5 | head -c 1000
+      chargen generate -m names.keras --until-newline --num-samples 20 | sort -u
     """
-    if greedy and temperature is not None:
-        raise UsageError("--greedy is temperature 0: give --greedy or --temperature, not both")
-    if not 0 <= length <= sys.maxsize:
-        raise UsageError(f"length {length}: expected from 0 to {sys.maxsize} (-n/--length)")
+    if prompt is not None and seed_file is not None:
+        raise UsageError("--seed and --seed-file both say where to go on from: give one")
+    if not 1 <= num_samples <= 10**9:
+        raise UsageError(f"samples {num_samples}: expected 1 or more (--num-samples)")
     if random_seed is not None and random_seed < 0:
         raise UsageError(f"random seed {random_seed}: expected 0 or more (--random-seed)")
-    if greedy:
-        temperature = 0.0
+    if escape:
+        prompt, delimiter = _unescaped(prompt), _unescaped(delimiter)
+        ban, only = _unescaped(ban) or "", _unescaped(only) or ""
+        options["stop"] = [_unescaped(stop) for stop in options["stop"]]
+    sampling = _sampling(options)
 
-    from chargen.cli.consoles import TextSink
-    from chargen.config import SamplingConfig
     from chargen.model import load
 
-    sampling = SamplingConfig() if temperature is None else SamplingConfig(temperature)
     loaded = load(model)
-    tokens = loaded.tokens(
-        prompt,
-        sampling=sampling,
-        random_seed=random_seed,
-        unknown=unknown,  # type: ignore[arg-type]
-    )
-    pieces = [loaded.vocabulary.decode_bytes([index]) for index in range(len(loaded.vocabulary))]
+    rules = _stop_rules(options, loaded)
+    seed = _read_seed(seed_file, loaded) if seed_file is not None else prompt or ""
+    if prompt is not None and prompt.strip().isdecimal():
+        from chargen.cli.consoles import tell
+
+        tell(f"chargen: --seed {prompt} is text to go on from; the random seed is --random-seed")
+    request: dict[str, Any] = {
+        "sampling": sampling,
+        "rules": rules,
+        "ban": ban,
+        "only": only,
+        "random_seed": random_seed,
+        "unknown": unknown,
+    }
+    if as_json:
+        _write_json(loaded, seed, num_samples, request)
+    else:
+        echo = b"" if no_echo else _bytes_of(seed)
+        _write_texts(loaded, seed, echo, num_samples, delimiter, surprisal, request)
+
+
+def _write_texts(
+    loaded: Model,
+    seed: str | bytes,
+    echo: bytes,
+    num_samples: int,
+    delimiter: str | None,
+    surprisal: bool,
+    request: dict[str, Any],
+) -> None:
+    from chargen.cli.consoles import TextSink
+
+    if num_samples == 1:
+        pieces = loaded.pieces(seed, **request)
+        with TextSink() as sink:
+            sink.write(echo)
+            if surprisal and sink.is_terminal:
+                for piece in pieces:
+                    sink.write(piece.data, color=_color(piece.surprisal))
+            else:
+                for piece in pieces:
+                    sink.write(piece.data)
+        return
+    samples = loaded.samples(seed, num_samples=num_samples, **request)
     with TextSink() as sink:
-        if not no_echo:
-            sink.write(prompt.encode("utf-8", "surrogateescape"))
-        for token in islice(tokens, length):
-            sink.write(pieces[token])
+        for number, sample in enumerate(samples):
+            if number and delimiter is None:
+                sink.end_line()
+            elif number:
+                sink.write(_bytes_of(delimiter or ""))
+            sink.write(echo + sample.data)
+
+
+def _write_json(
+    loaded: Model, seed: str | bytes, num_samples: int, request: dict[str, Any]
+) -> None:
+    """A line a text: ``text`` is what is new, without the seed."""
+    from chargen.cli.consoles import write_text
+
+    for sample in loaded.samples(seed, num_samples=num_samples, scored=True, **request):
+        nats = sample.nats or 0.0
+        record = {
+            "text": sample.data.decode("utf-8", "replace"),
+            "seed": _bytes_of(seed).decode("utf-8", "replace"),
+            "finish_reason": sample.finish_reason,
+            "characters": sample.tokens,
+            "log_probability": -nats,
+            "bits_per_char": nats / math.log(2) / sample.tokens if sample.tokens else None,
+            "random_seed": sample.random_seed,
+        }
+        write_text(json.dumps(record, ensure_ascii=False))
+
+
+def _sampling(options: dict[str, Any]) -> Any:
+    from chargen.config import SamplingConfig
+
+    if options.pop("greedy"):
+        if options["temperature"] is not None:
+            raise UsageError("--greedy is temperature 0: give --greedy or --temperature, not both")
+        options["temperature"] = 0.0
+    names = SamplingConfig.__dataclass_fields__
+    return SamplingConfig(**{name: options[name] for name in names if options[name] is not None})
+
+
+def _stop_rules(options: dict[str, Any], loaded: Model) -> StopRules:
+    from chargen.generation import StopRules
+
+    length, lines, until_newline = (options[name] for name in ("length", "lines", "until_newline"))
+    if lines is not None and until_newline:
+        raise UsageError("--until-newline is one line: give it or --lines, not both")
+    if until_newline and options["keep_stop"]:
+        raise UsageError("--until-newline leaves the line break out, --keep-stop keeps it")
+    by_line = until_newline or lines is not None
+    if by_line and length is None and loaded.vocabulary.line_break is None:
+        raise UsageError("this model never saw a line break, so no line would end; give -n")
+    if length is None and not by_line:
+        length = _DEFAULT_LENGTH
+    stop = [_bytes_of(text) for text in options["stop"]] + [b"\n"] * until_newline
+    return StopRules(
+        None if length == ENDLESS else length, tuple(stop), options["keep_stop"], lines
+    )
+
+
+def _read_seed(path: str, loaded: Model) -> str | bytes:
+    """The text in the file at ``path``, as the model reads text, less one final line break."""
+    from chargen.reading import expand_sources, read_blocks
+
+    kind = loaded.vocabulary.kind
+    blocks = [
+        block
+        for file in expand_sources([path])
+        for block in read_blocks(file, tokens=kind, encoding="utf-8")
+    ]
+    if kind == "byte":
+        return re.sub(rb"\r?\n\Z", b"", b"".join(blocks))
+    return re.sub(r"\r?\n\Z", "", "".join(blocks))
+
+
+def _bytes_of(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def _unescaped(text: str | None) -> str | None:
+    if text is None:
+        return None
+
+    def character(match: re.Match[str]) -> str:
+        if match[1] not in _ESCAPES:
+            raise UsageError(
+                f"escape {match[0]!r}: expected one of \\n \\t \\r \\0 \\\\; -e/--escape reads them"
+            )
+        return _ESCAPES[match[1]]
+
+    return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
+
+
+def _color(nats: float) -> int:
+    bits = nats / math.log(2)
+    return [color for least, color in _COLORS if bits >= least][-1]

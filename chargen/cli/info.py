@@ -31,6 +31,7 @@ _OPTIONS = {
     "steps": "--steps",
     "patience": "--patience",
     "validate_every": "--validate-every",
+    "precision": "--precision",
     "random_seed": "--random-seed",
     "tokens": "--tokens",
     "encoding": "--encoding",

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.options import encoding_option
+from chargen.cli.options import AUTO, encoding_option
 
 __all__ = ["command"]
 
@@ -64,7 +64,14 @@ __all__ = ["command"]
     type=click.Choice(["rnn", "lstm", "gru"]),
     help="The recurrent layer.  [default: lstm]",
 )
-@click.option("--units", type=int, metavar="N", help="Width of a layer.  [default: by the corpus]")
+@click.option(
+    "--units",
+    type=AUTO,
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Width of a layer; auto goes by the corpus and the budget.",
+)
 @click.option(
     "--layers", "num_layers", type=int, metavar="N", help="Recurrent layers.  [default: 1]"
 )
@@ -75,7 +82,7 @@ __all__ = ["command"]
     "--dropout",
     type=float,
     metavar="SHARE",
-    help="Share of a layer's outputs dropped in training.  [default: by the corpus]",
+    help="Share of a layer's outputs dropped in training.  [default: by corpus and budget]",
 )
 @click.option(
     "--objective",
@@ -117,6 +124,13 @@ __all__ = ["command"]
     help="Steps between validations.  [default: by the length of the run]",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the recurrent products; auto is bfloat16 where that is faster.",
+)
+@click.option(
     "--random-seed",
     type=int,
     default=0,
@@ -125,7 +139,9 @@ __all__ = ["command"]
     help="The same number gives the same model.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(corpus: tuple[str, ...], output: str, quiet: bool, **options: Any) -> None:
+def command(
+    corpus: tuple[str, ...], output: str, quiet: bool, units: int | str, **options: Any
+) -> None:
     """Train a model on CORPUS: files, folders, globs, or '-' for stdin (.gz too).
 
     \b
@@ -147,6 +163,7 @@ def command(corpus: tuple[str, ...], output: str, quiet: bool, **options: Any) -
         train(
             corpus,
             output=output,
+            units=None if units == "auto" else units,  # type: ignore[arg-type]
             listener=listen,
             is_stopped=interrupt.is_requested,
             started=started,

@@ -11,16 +11,16 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from chargen.archive import read_archive
-from chargen.config import Cell, ModelConfig, Objective, parse_duration
+from chargen.config import Cell, ModelConfig, Objective, Precision, parse_duration
 from chargen.corpus import read_corpus
 from chargen.errors import UsageError
 from chargen.files import check_writable
 from chargen.model import Model
 from chargen.training.events import Listener, Note, Saved, Stage
-from chargen.training.recipe import model_config, training_config
+from chargen.training.recipe import DEFAULT_BUDGET, model_config, training_config
 from chargen.vocabulary import TokenKind
 
 __all__ = ["train"]
@@ -54,6 +54,7 @@ def train(
     steps: int | None = None,
     patience: int | None = None,
     validate_every: int | None = None,
+    precision: Precision | Literal["auto"] = "auto",
     random_seed: int = 0,
     listener: Listener = lambda event: None,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -96,10 +97,13 @@ def train(
         "steps": steps,
         "patience": patience,
         "validate_every": validate_every,
+        "precision": None if precision == "auto" else precision,
         "random_seed": random_seed,
     }
     if patience is not None and val_fraction == 0:
         raise UsageError("--patience looks at held-out text, and --val-fraction 0 holds out none")
+    if budget is None and epochs is None and steps is None:
+        how["budget"] = DEFAULT_BUDGET
     # Everything that can be refused is refused before the corpus is read, which may take long.
     training_config(how, model_config(architecture, 2, 1), 2)
     if output is not None:
@@ -124,7 +128,9 @@ def train(
         spool_folder=None if output is None else Path(output).absolute().parent,
     )
     size = read.training_part.size
-    model = model_config(architecture, size, len(read.vocabulary))
+    # Sliding windows learn too slowly for a wide network.
+    seconds = None if objective == "last" else how["budget"]
+    model = model_config(architecture, size, len(read.vocabulary), seconds)
     config, notes = training_config(how, model, size, fine_tuning=start is not None)
     for note in notes:
         listener(Note(note))

@@ -83,7 +83,7 @@ class Examiner:
             Sampler(SamplingConfig(), np.random.default_rng(seed)),
             window=self._window,
         )
-        return self._vocabulary.decode([next(tokens) for _ in range(_SAMPLE_LENGTH)])
+        return self._vocabulary.decode([next(tokens)[0] for _ in range(_SAMPLE_LENGTH)])
 
 
 class Pace(keras.callbacks.Callback):

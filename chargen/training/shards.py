@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from chargen.training.kernels import compiled
+
 __all__ = ["ShardedStep", "num_shards"]
 
 _FEWEST_ROWS = 16  # of a shard: fewer rows are multiplied no faster
@@ -35,18 +37,25 @@ class ShardedStep:
 
     ``loss_of(ids (T, b), targets (..., b), states, masks) -> loss, states`` is the mean loss of
     some rows and their states afterwards; ``states`` and ``masks`` are nested lists of (b, H).
+    ``jit_compile`` makes one program of a shard; without it only its ``compiled`` parts are.
     """
 
     def __init__(
-        self, loss_of: Callable[..., Any], variables: Sequence[Any], optimizer: Any, shards: int
+        self,
+        loss_of: Callable[..., Any],
+        variables: Sequence[Any],
+        optimizer: Any,
+        shards: int,
+        *,
+        jit_compile: bool,
     ) -> None:
         self._loss_of = loss_of
         self._variables = list(variables)
         self._optimizer = optimizer
         self._shards = shards
         optimizer.build(self._variables)
-        self._gradients = tf.function(self._gradients_of, jit_compile=True)
-        self._update = tf.function(self._average_and_apply, jit_compile=True)
+        self._gradients = tf.function(self._gradients_of, jit_compile=jit_compile)
+        self._update = compiled(self._average_and_apply)
 
     def __call__(self, ids: Any, targets: Any, states: Any, masks: Any) -> tuple[Any, Any]:
         """The mean loss before the step, and the states after the batch."""

@@ -27,6 +27,7 @@ from chargen.training.network import (
     TrainingNetwork,
     assign_tensors,
     build_network,
+    expect_frequencies,
     tensors_of,
 )
 from chargen.training.pipeline import dataset
@@ -61,9 +62,14 @@ def run_training(
         start: vocabulary and weights of the model to start from (fine-tuning).
         started: when the budget began, of ``time.monotonic``.
     """
+    if has_gpu() and config.precision != "float32":
+        config = dataclasses.replace(config, precision="float32")
+        listener(Note("a GPU trains in float32; --precision is for processors"))
     listener(Stage("building the network"))
     network = build_network(model_config, config.random_seed)
-    if start is not None:
+    if start is None:
+        expect_frequencies(network, corpus.token_counts())
+    else:
         assign_tensors(network, _grown(start, corpus.vocabulary, network))
     windows = windows_of(corpus.training_part, config)
     examiner = Examiner(
@@ -150,6 +156,7 @@ def compiled(
         config.batch_size,
         config.objective,
         "stock" if on_gpu else "kernels",
+        config.precision,
     )
     schedule = WarmupCosine(config.learning_rate, total=1)
     trainee.compile(

@@ -63,7 +63,7 @@ def torch_run(corpus: str, seconds: float, model: dict, training: dict) -> float
     torch.manual_seed(training["random_seed"])
     vocabulary, units, layers = model["vocabulary_size"], model["units"], model["num_layers"]
     embedding = nn.Embedding(vocabulary, model["embedding_dim"])
-    nn.init.uniform_(embedding.weight, -0.05, 0.05)
+    nn.init.normal_(embedding.weight, 0.0, 0.6)
     kind = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[model["cell"]]
     bodies = nn.ModuleList(
         kind(model["embedding_dim"] if layer == 0 else units, units) for layer in range(layers)
@@ -79,7 +79,8 @@ def torch_run(corpus: str, seconds: float, model: dict, training: dict) -> float
         if model["cell"] == "lstm":
             body.bias_ih_l0.data[units : 2 * units] = 1.0
     nn.init.xavier_uniform_(head.weight)
-    nn.init.zeros_(head.bias)
+    counts = torch.from_numpy(read.token_counts())
+    head.bias.data = ((counts + 1) / (counts.sum() + vocabulary)).log().float()
     parameters = [*embedding.parameters(), *bodies.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, 1.0, betas=(0.9, 0.99), eps=1e-7)
     windows = Streams(read.training_part, training["batch_size"], training["sequence_length"], 0)

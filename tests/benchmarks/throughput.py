@@ -34,7 +34,6 @@ class Shape(NamedTuple):
         return f"{self.cell} {self.layers}x{self.units} b{self.batch} t{self.steps}"
 
 
-
 DEFAULT = [
     Shape("lstm", 1, 256, 64, 32),
     Shape("lstm", 1, 256, 32, 64),
@@ -59,32 +58,36 @@ def tokens():
     return np.random.default_rng(0).integers(0, VOCABULARY, 1_000_000).astype(np.uint8)
 
 
-def chargen_configs(shape: Shape):
+def chargen_configs(shape: Shape, precision: str = "float32"):
     from chargen.config import ModelConfig, TrainingConfig
 
     return (
         ModelConfig(VOCABULARY, shape.cell, shape.units, shape.layers, EMBEDDING),
         TrainingConfig(
-            batch_size=shape.batch, sequence_length=shape.steps, learning_rate=1e-3, steps=10**9
+            batch_size=shape.batch,
+            sequence_length=shape.steps,
+            learning_rate=1e-3,
+            steps=10**9,
+            precision=precision,
         ),
     )
 
 
-def chargen_network(shape: Shape):
+def chargen_network(shape: Shape, precision: str = "float32"):
     from chargen.training.backend import ensure_backend
 
     ensure_backend()
     from chargen.training.network import build_network
     from chargen.training.trainer import compiled
 
-    model, config = chargen_configs(shape)
+    model, config = chargen_configs(shape, precision)
     trainee, schedule = compiled(build_network(model), model, config)
     schedule.total.assign(10**9)
     return trainee
 
 
-def chargen_worker(shape: Shape):
-    trainee = chargen_network(shape)
+def chargen_worker(shape: Shape, precision: str = "float32"):
+    trainee = chargen_network(shape, precision)
     from chargen.training.pipeline import dataset
     from chargen.windows import windows_of
 
@@ -215,6 +218,7 @@ def peak_worker():
 def worker(name: str, shape: Shape) -> None:
     makers = {
         "chargen": lambda: chargen_worker(shape),
+        "bfloat16": lambda: chargen_worker(shape, "bfloat16"),
         "bare": lambda: bare_worker(shape),
         "graph": lambda: keras_worker(shape, False),
         "xla": lambda: keras_worker(shape, True),
@@ -309,7 +313,16 @@ def main() -> None:
         for key in ("over_keras", "over_torch")
     ]
     rows.append(
-        ["geometric mean", "", "", "", "", *["-" if m is None else f"{m:.2f}" for m in means], "", ""]
+        [
+            "geometric mean",
+            "",
+            "",
+            "",
+            "",
+            *["-" if m is None else f"{m:.2f}" for m in means],
+            "",
+            "",
+        ]
     )
     show(
         "Training, characters a second",
