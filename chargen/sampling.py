@@ -39,6 +39,8 @@ Mask = NDArray[np.bool_]
 
 _BLOCK = 1024  # random numbers drawn at a time
 _COLDEST = 1e-6  # a temperature below it is this one
+_LARGEST_EXPONENT = 700.0  # exp of it, about 1e304, does not overflow
+_SMALLEST_TOTAL, _LARGEST_TOTAL = 1e-200, 1e303  # of sums that can be trusted
 
 
 def softmax(logits: Logits) -> Logits:
@@ -135,6 +137,8 @@ class Sampler:
         self._penalises = config.repetition_penalty != 1
         self._recent = _Recent(config.repetition_window, recent)
         self._shortens = _shortens(config)
+        self._inverse_temperature = 1.0 / max(config.temperature, _COLDEST)
+        self._buffer: NDArray[np.float64] | None = None
 
     def __call__(self, logits: Logits) -> int:
         """The next index, given logits (V,)."""
@@ -148,11 +152,25 @@ class Sampler:
         elif self._shortens:
             index = self._draw_from_few(logits)
         else:
-            shares = np.exp(apply_temperature(logits, config.temperature))
-            index = _index_of(shares.cumsum(dtype=np.float64), next(self._uniforms))
+            index = self._draw_from_all(logits)
         if self._penalises:
             self._recent.add(index)
         return index
+
+    def _draw_from_all(self, logits: Logits) -> int:
+        """``draw`` at the temperature, in one buffer; the largest logit is not looked for unless
+        the exponentials turn out too large or too small."""
+        if self._buffer is None:
+            self._buffer = np.empty(logits.size)
+        cumulative, uniform = self._buffer, next(self._uniforms)
+        np.copyto(cumulative, logits)
+        np.multiply(cumulative, self._inverse_temperature, cumulative)
+        np.minimum(cumulative, _LARGEST_EXPONENT, cumulative)
+        np.exp(cumulative, cumulative)
+        np.add.accumulate(cumulative, 0, None, cumulative)
+        if _SMALLEST_TOTAL < cumulative[-1] < _LARGEST_TOTAL:
+            return _index_of(cumulative, uniform)
+        return draw(apply_temperature(logits, self._config.temperature), uniform)
 
     def _penalised(self, logits: Logits) -> Logits:
         """``apply_repetition_penalty`` on the few that are recent."""
@@ -261,14 +279,14 @@ class BatchSampler:
         logits = apply_top_k(logits, config.top_k)
         logits = apply_top_p(logits, config.top_p)
         logits = apply_min_p(logits, config.min_p)
-        cumulative = np.exp(logits).cumsum(axis=-1, dtype=np.float64)
+        cumulative = np.ascontiguousarray(np.exp(logits)).cumsum(axis=-1, dtype=np.float64)
         total = cumulative[:, -1]
         if not len(self._uniforms):
             blocks = [generator.random(_BLOCK) for generator in self._generators]
             self._uniforms = np.stack(blocks, axis=1)
         uniforms, self._uniforms = self._uniforms[0], self._uniforms[1:]
         wanted = np.minimum(uniforms * total, np.nextafter(total, 0.0))
-        indices = (cumulative <= wanted[:, np.newaxis]).sum(axis=-1)
+        indices = np.count_nonzero(cumulative <= wanted[:, np.newaxis], axis=-1)
         return indices if order is None else order[np.arange(indices.size), indices]
 
 
