@@ -28,6 +28,7 @@ _STREAMS = 64
 _STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
 _WINDOWS = 512  # rolling windows read at a time, likewise
 _LARGEST_LOGITS = 1 << 23  # numbers
+_LONG_LINE = 1024  # characters: a longer line is read alone, as a text
 _UNKNOWN_NATS = math.log(0x110000)  # of a character that the model never saw
 
 
@@ -111,8 +112,7 @@ def score_lines(
     texts = [np.concatenate([ends, line, ends]).astype(np.int32) for line in lines]
     by_length = sorted(range(len(texts)), key=lambda number: texts[number].size)
     while by_length:
-        longest = texts[by_length[-1]].size
-        rows = min(len(by_length), _STREAMS, max(1, _LARGEST_LOGITS // max(1, longest)))
+        rows = 1 if texts[by_length[-1]].size > _LONG_LINE else min(len(by_length), _STREAMS)
         batch = [by_length.pop() for _ in range(rows)]
         nats[batch] = _score_texts(engine, [texts[row] for row in batch], line_break, window)
     return [
@@ -135,9 +135,10 @@ def _score_texts(
     state = engine.zero_state(len(texts))
     if line_break is None and len(padded):
         sums += surprisals(engine.logits(state), padded[0])[0] * (lengths > 0)
-    for first in range(0, len(padded) - 1, _STEPS):
-        ids = padded[first : first + _STEPS]
-        targets = padded[first + 1 : first + _STEPS + 1]
+    block = min(_STEPS, max(1, _LARGEST_LOGITS // (len(texts) * engine.head.size)))
+    for first in range(0, len(padded) - 1, block):
+        ids = padded[first : first + block]
+        targets = padded[first + 1 : first + block + 1]
         outputs = engine.body.run(state, ids)[: len(targets)]
         scored = np.arange(first + 1, first + 1 + len(targets))[:, np.newaxis] < lengths
         sums += (surprisals(engine.head(outputs), targets)[0] * scored).sum(axis=0, dtype=float)

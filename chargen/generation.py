@@ -8,6 +8,7 @@ terminal.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -53,8 +54,12 @@ class StopRules:
     def __post_init__(self) -> None:
         if not all(self.stop):
             raise UsageError("an empty stop string would end every text at once (--stop)")
-        if self.lines is not None and self.lines < 0:
-            raise UsageError(f"lines {self.lines}: expected 0 or more (--lines)")
+        for name, option in (("length", "-n/--length"), ("lines", "--lines")):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or not 0 <= value <= sys.maxsize):
+                raise UsageError(
+                    f"{name} {value!r}: expected a whole number of 0 or more ({option})"
+                )
 
 
 class Stop:
@@ -76,27 +81,27 @@ class Stop:
         """The bytes that ``piece`` makes sure; ``reason`` tells whether the text ended with it."""
         rules = self._rules
         self._count += 1
+        text = self._held + piece
+        ends: list[tuple[int, int, FinishReason]] = []  # where a rule is met, where the text ends
+        for stop in rules.stop:
+            if (start := text.find(stop)) >= 0:
+                met = start + len(stop)
+                ends.append((met, met if rules.keep_stop else start, "stop"))
+        if rules.lines is not None:
+            line_end = _end_of_line(piece, rules.lines - self._lines)
+            self._lines += piece.count(b"\n")
+            if line_end is not None:
+                met = len(self._held) + line_end
+                ends.append((met, met, "lines"))
+        if ends:
+            _, end, self.reason = min(
+                ends, key=lambda found: (found[0], found[2] != "stop", found[1])
+            )
+            return text[:end]
         if self._count == rules.length:
             self.reason = "length"
-        if rules.stop:
-            piece = self._until_stop(self._held + piece)
-        if rules.lines is not None:
-            end = _end_of_line(piece, rules.lines - self._lines)
-            self._lines += piece.count(b"\n")
-            if end is not None:
-                self.reason = "lines"
-                return piece[:end]
-        return piece
-
-    def _until_stop(self, text: bytes) -> bytes:
-        """``text`` up to its first stop string, or up to what may be the beginning of one."""
-        rules = self._rules
-        found = [(text.find(stop), stop) for stop in rules.stop if stop in text]
-        if found:
-            self.reason = "stop"
-            start, stop = min(found)
-            return text[: start + len(stop)] if rules.keep_stop else text[:start]
-        held = 0 if self.reason else _longest_beginning(text, rules.stop)
+            return text
+        held = _longest_beginning(text, rules.stop) if rules.stop else 0
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
 

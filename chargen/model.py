@@ -11,7 +11,6 @@ from __future__ import annotations
 import codecs
 import os
 import secrets
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +102,7 @@ class Model:
         characters that are never written, ``only`` those that alone may be; raises ``UsageError``
         where none is left.
         """
+        _check_random_seed(random_seed)
         indices = self._prompt_indices(prompt, unknown)
         sampler = Sampler(
             sampling or SamplingConfig(),
@@ -138,10 +138,11 @@ class Model:
         adds how surprised the model was. Raises ``UsageError`` where a text would never end.
         """
         rules = rules or StopRules(DEFAULT_LENGTH)
-        if rules == StopRules():
+        if rules.length is None and rules.lines is None and not rules.stop:
             raise UsageError(
                 "length inf: a text without end is written as it is made, and one alone; give -n"
             )
+        _check_random_seed(random_seed)
         if random_seed is None:
             random_seed = secrets.randbits(32)
         indices = self._prompt_indices(prompt, unknown)
@@ -184,7 +185,7 @@ class Model:
         prompt: str = "",
         *,
         length: int | None = DEFAULT_LENGTH,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         random_seed: int | None = None,
         unknown: UnknownPolicy = "error",
         **sampling: Any,
@@ -194,11 +195,11 @@ class Model:
 
         A byte model counts bytes; a character of several bytes comes with its last one.
         """
-        _check_length(length)
+        stops = [stop] if isinstance(stop, str) else stop
         pieces = self.pieces(
             prompt,
             sampling=SamplingConfig(**sampling),
-            rules=StopRules(length, tuple(text.encode() for text in stop)),
+            rules=StopRules(length, tuple(text.encode() for text in stops)),
             random_seed=random_seed,
             unknown=unknown,
         )
@@ -281,6 +282,8 @@ class Model:
         self.path = Path(path)
 
 
-def _check_length(length: int | None) -> None:
-    if length is not None and (type(length) is not int or not 0 <= length <= sys.maxsize):
-        raise UsageError(f"length {length!r}: expected a whole number of 0 or more (-n/--length)")
+def _check_random_seed(random_seed: int | None) -> None:
+    if random_seed is not None and (type(random_seed) is not int or random_seed < 0):
+        raise UsageError(
+            f"random seed {random_seed!r}: expected a whole number of 0 or more (--random-seed)"
+        )

@@ -112,19 +112,22 @@ def _opened(path: str) -> Any:
 
 
 def read_lines(path: str) -> Iterator[list[bytes]]:
-    """Lines of a file or of standard input, without their line feeds: as many at a time as have
-    come, so that a filter can answer at once. Raises ``RunError`` where they cannot be read."""
+    """Lines of a file (``.gz`` too) or of standard input, without their line feeds: as many at a
+    time as have come, so that a filter can answer at once. Raises ``RunError`` where they cannot
+    be read."""
     rest: list[bytes] = []
+    name = "standard input" if path == STDIN else path
     try:
-        with _opened(path) as stream:
+        with gzip.open(path) if path.endswith(".gz") else _opened(path) as stream:
             while block := stream.read1(_LINES_BYTES):
                 head, line_feed, tail = block.rpartition(b"\n")
                 if line_feed:
                     yield b"".join([*rest, head]).split(b"\n")
                     rest = []
                 rest.append(tail)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise RunError(f"{name}: a damaged gzip file: {error}") from error
     except OSError as error:
-        name = "standard input" if path == STDIN else path
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
     if any(rest):
         yield [b"".join(rest)]

@@ -87,8 +87,8 @@ def apply_top_p(logits: Logits, top_p: float) -> Logits:
     if top_p >= 1:
         return logits
     ordered = -np.sort(-logits, axis=-1)
-    reached = softmax(ordered).cumsum(axis=-1, dtype=np.float64)
-    last = np.minimum((reached < top_p).sum(axis=-1, keepdims=True), logits.shape[-1] - 1)
+    reached = np.exp(ordered - ordered[..., :1], dtype=np.float64).cumsum(axis=-1)
+    last = (reached < top_p * reached[..., -1:]).sum(axis=-1, keepdims=True)
     return np.where(logits >= np.take_along_axis(ordered, last, axis=-1), logits, -np.inf)
 
 
@@ -165,7 +165,7 @@ class Sampler:
         cumulative, uniform = self._buffer, next(self._uniforms)
         np.copyto(cumulative, logits)
         np.multiply(cumulative, self._inverse_temperature, cumulative)
-        np.minimum(cumulative, _LARGEST_EXPONENT, cumulative)
+        np.minimum(cumulative, _LARGEST_EXPONENT, out=cumulative)
         np.exp(cumulative, cumulative)
         np.add.accumulate(cumulative, 0, None, cumulative)
         if _SMALLEST_TOTAL < cumulative[-1] < _LARGEST_TOTAL:
@@ -191,8 +191,7 @@ class Sampler:
         count = ordered.size
         if 0 < config.top_k < count:
             count = _with_equals(ordered, config.top_k, count)
-        shares = np.exp(ordered[:count])
-        cumulative = shares.cumsum(dtype=np.float64)
+        cumulative = np.exp(ordered[:count], dtype=np.float64).cumsum()
         if config.top_p < 1:
             reached = int(cumulative.searchsorted(config.top_p * cumulative[-1])) + 1
             count = _with_equals(ordered, min(reached, count), count)
@@ -270,24 +269,58 @@ class BatchSampler:
         return indices
 
     def _draw(self, logits: Logits) -> NDArray[np.intp]:
-        config = self._config
-        order = None
-        if self._shortens:  # in the order in which a single stream draws
-            order = (-logits).argsort(axis=-1, kind="stable")
-            logits = np.take_along_axis(logits, order, axis=-1)
-        logits = apply_temperature(logits, config.temperature)
-        logits = apply_top_k(logits, config.top_k)
-        logits = apply_top_p(logits, config.top_p)
-        logits = apply_min_p(logits, config.min_p)
-        cumulative = np.ascontiguousarray(np.exp(logits)).cumsum(axis=-1, dtype=np.float64)
-        total = cumulative[:, -1]
         if not len(self._uniforms):
             blocks = [generator.random(_BLOCK) for generator in self._generators]
             self._uniforms = np.stack(blocks, axis=1)
         uniforms, self._uniforms = self._uniforms[0], self._uniforms[1:]
-        wanted = np.minimum(uniforms * total, np.nextafter(total, 0.0))
-        indices = np.count_nonzero(cumulative <= wanted[:, np.newaxis], axis=-1)
-        return indices if order is None else order[np.arange(indices.size), indices]
+        if self._shortens:
+            return self._draw_from_few(logits, uniforms)
+        return self._draw_from_all(logits, uniforms)
+
+    def _draw_from_all(self, logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
+        cumulative = logits.astype(np.float64, order="C")
+        cumulative *= 1.0 / max(self._config.temperature, _COLDEST)
+        np.minimum(cumulative, _LARGEST_EXPONENT, out=cumulative)
+        np.exp(cumulative, cumulative)
+        np.add.accumulate(cumulative, 1, None, cumulative)
+        totals = cumulative[:, -1]
+        indices = _indices_of(cumulative, totals, uniforms)
+        for row in np.flatnonzero(~((totals > _SMALLEST_TOTAL) & (totals < _LARGEST_TOTAL))):
+            scaled = apply_temperature(logits[row], self._config.temperature)
+            indices[row] = draw(scaled, float(uniforms[row]))
+        return indices
+
+    def _draw_from_few(self, logits: Logits, uniforms: NDArray[np.float64]) -> NDArray[np.intp]:
+        config = self._config
+        order = (-logits).argsort(axis=-1, kind="stable")
+        ordered = np.take_along_axis(logits, order, axis=-1)
+        ordered -= ordered[:, :1].copy()
+        ordered /= max(config.temperature, _COLDEST)
+        kept = np.ones(ordered.shape, np.bool_)
+        if 0 < config.top_k < ordered.shape[-1]:
+            kept = ordered >= ordered[:, config.top_k - 1, np.newaxis]
+        shares = np.exp(ordered, dtype=np.float64)
+        cumulative = np.where(kept, shares, 0.0).cumsum(axis=-1)
+        if config.top_p < 1:
+            reached = (cumulative < config.top_p * cumulative[:, -1:]).sum(axis=-1, keepdims=True)
+            kept &= ordered >= np.take_along_axis(ordered, reached, axis=-1)
+        if config.min_p > 0:
+            kept &= -ordered <= -np.log(config.min_p)
+        last = kept.sum(axis=-1) - 1
+        rows = np.arange(last.size)
+        chosen = _indices_of(cumulative, cumulative[rows, last], uniforms)
+        return np.asarray(order[rows, chosen])
+
+
+def _indices_of(
+    cumulative: NDArray[np.float64],
+    totals: NDArray[np.float64],
+    uniforms: NDArray[np.float64],
+) -> NDArray[np.intp]:
+    """``_index_of`` for each row of ``cumulative`` (B, V), up to its total (B,)."""
+    wanted = uniforms * totals
+    wanted = np.where(wanted < totals, wanted, np.nextafter(totals, 0.0))
+    return np.count_nonzero(cumulative <= wanted[:, np.newaxis], axis=-1)
 
 
 def _uniforms(generator: np.random.Generator) -> Iterator[float]:

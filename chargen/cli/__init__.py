@@ -42,6 +42,8 @@ class _LazyGroup(click.Group):
         except BrokenPipeError:  # Click would end with 1
             silence(1)
             return 0
+        except KeyboardInterrupt:  # Click would write an empty line first
+            die_of(signal.SIGINT)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,7 +75,8 @@ def _run(arguments: list[str] | None) -> int:
         return _USAGE_STATUS
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "chargen"
-        return _fail(f"{error.format_message()} ({path} --help lists the options)", _USAGE_STATUS)
+        message = " ".join(error.format_message().split())
+        return _fail(f"{message} ({path} --help lists the options)", _USAGE_STATUS)
     except click.ClickException as error:
         return _fail(error.format_message(), _FAILURE_STATUS)
     except (KeyboardInterrupt, click.Abort):

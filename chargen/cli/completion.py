@@ -8,7 +8,7 @@ __all__ = ["command"]
 
 
 @click.command("completion", short_help="Print shell completion.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 def command(shell: str) -> None:
     """Print what makes SHELL complete chargen's commands, options and files.
 

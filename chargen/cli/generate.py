@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli.options import ENDLESS, LENGTH, model_option, unknown_option
-from chargen.errors import UsageError
+from chargen.errors import TextError, UsageError
 
 if TYPE_CHECKING:
-    from chargen.generation import StopRules
-    from chargen.model import Model
+    from collections.abc import Iterator
+
+    from chargen.generation import Generated, StopRules
+    from chargen.model import Model, Piece
 
 __all__ = ["command"]
 
@@ -75,7 +77,7 @@ _COLORS = ((0.0, 244), (1.0, 252), (2.5, 228), (4.5, 214), (7.0, 203))
 @click.option(
     "--delimiter",
     metavar="STRING",
-    help="Written between texts.  [default: a line break, unless the text ends with one]",
+    help="Written between texts.  [default: each ends its line]",
 )
 @click.option(
     "--temperature",
@@ -162,73 +164,75 @@ def command(
     from chargen.model import load
 
     loaded = load(model)
-    rules = _stop_rules(options, loaded)
     seed = _read_seed(seed_file, loaded) if seed_file is not None else prompt or ""
-    if prompt is not None and prompt.strip().isdecimal():
-        from chargen.cli.consoles import tell
-
-        tell(f"chargen: --seed {prompt} is text to go on from; the random seed is --random-seed")
     request: dict[str, Any] = {
         "sampling": sampling,
-        "rules": rules,
+        "rules": _stop_rules(options, loaded, ban, only),
         "ban": ban,
         "only": only,
         "random_seed": random_seed,
         "unknown": unknown,
     }
-    if as_json:
-        _write_json(loaded, seed, num_samples, request)
+    echo = b"" if no_echo else _bytes_of(seed)
+    if num_samples > 1 or as_json:
+        samples = loaded.samples(seed, num_samples=num_samples, scored=as_json, **request)
+        _hint(prompt)
+        if as_json:
+            _write_json(samples, seed)
+        else:
+            _write_samples(samples, echo, delimiter)
     else:
-        echo = b"" if no_echo else _bytes_of(seed)
-        _write_texts(loaded, seed, echo, num_samples, delimiter, surprisal, request)
+        pieces = loaded.pieces(seed, **request)
+        _hint(prompt)
+        _write_pieces(pieces, echo, surprisal)
 
 
-def _write_texts(
-    loaded: Model,
-    seed: str | bytes,
-    echo: bytes,
-    num_samples: int,
-    delimiter: str | None,
-    surprisal: bool,
-    request: dict[str, Any],
-) -> None:
+def _hint(prompt: str | None) -> None:
+    if prompt is not None and prompt.strip().isdecimal():
+        from chargen.cli.consoles import tell
+
+        tell(f"chargen: --seed {prompt} is text to go on from; the random seed is --random-seed")
+
+
+def _write_pieces(pieces: Iterator[Piece], echo: bytes, surprisal: bool) -> None:
+    """One text as it is made."""
     from chargen.cli.consoles import TextSink
 
-    if num_samples == 1:
-        pieces = loaded.pieces(seed, **request)
-        with TextSink() as sink:
-            sink.write(echo)
-            if surprisal and sink.is_terminal:
-                for piece in pieces:
-                    sink.write(piece.data, color=_color(piece.surprisal))
-            else:
-                for piece in pieces:
-                    sink.write(piece.data)
-        return
-    samples = loaded.samples(seed, num_samples=num_samples, **request)
+    with TextSink() as sink:
+        sink.write(echo)
+        if surprisal and sink.is_terminal:
+            for piece in pieces:
+                sink.write(piece.data, color=_color(piece.surprisal))
+        else:
+            for piece in pieces:
+                sink.write(piece.data)
+
+
+def _write_samples(samples: Iterator[Generated], echo: bytes, delimiter: str | None) -> None:
+    """Several texts: a line each at least, or with ``delimiter`` between them."""
+    from chargen.cli.consoles import TextSink
+
     with TextSink() as sink:
         for number, sample in enumerate(samples):
-            if number and delimiter is None:
-                sink.end_line()
-            elif number:
-                sink.write(_bytes_of(delimiter or ""))
-            sink.write(echo + sample.data)
+            text = echo + sample.data
+            if delimiter is None:
+                sink.write(text if text.endswith(b"\n") else text + b"\n")
+            else:
+                sink.write(_bytes_of(delimiter) * (number > 0) + text)
 
 
-def _write_json(
-    loaded: Model, seed: str | bytes, num_samples: int, request: dict[str, Any]
-) -> None:
+def _write_json(samples: Iterator[Generated], seed: str | bytes) -> None:
     """A line a text: ``text`` is what is new, without the seed."""
     from chargen.cli.consoles import write_text
 
-    for sample in loaded.samples(seed, num_samples=num_samples, scored=True, **request):
+    for sample in samples:
         nats = sample.nats or 0.0
         record = {
             "text": sample.data.decode("utf-8", "replace"),
             "seed": _bytes_of(seed).decode("utf-8", "replace"),
             "finish_reason": sample.finish_reason,
             "characters": sample.tokens,
-            "log_probability": -nats,
+            "log_probability": 0.0 - nats,
             "bits_per_char": nats / math.log(2) / sample.tokens if sample.tokens else None,
             "random_seed": sample.random_seed,
         }
@@ -246,7 +250,7 @@ def _sampling(options: dict[str, Any]) -> Any:
     return SamplingConfig(**{name: options[name] for name in names if options[name] is not None})
 
 
-def _stop_rules(options: dict[str, Any], loaded: Model) -> StopRules:
+def _stop_rules(options: dict[str, Any], loaded: Model, ban: str, only: str) -> StopRules:
     from chargen.generation import StopRules
 
     length, lines, until_newline = (options[name] for name in ("length", "lines", "until_newline"))
@@ -255,8 +259,13 @@ def _stop_rules(options: dict[str, Any], loaded: Model) -> StopRules:
     if until_newline and options["keep_stop"]:
         raise UsageError("--until-newline leaves the line break out, --keep-stop keeps it")
     by_line = until_newline or lines is not None
-    if by_line and length is None and loaded.vocabulary.line_break is None:
-        raise UsageError("this model never saw a line break, so no line would end; give -n")
+    if by_line and length is None:
+        if loaded.vocabulary.line_break is None:
+            raise UsageError("this model never saw a line break, so no line would end; give -n")
+        if "\n" in ban or (only and "\n" not in only):
+            raise UsageError(
+                "--ban or --only forbids the line break, so no line would end; give -n"
+            )
     if length is None and not by_line:
         length = _DEFAULT_LENGTH
     stop = [_bytes_of(text) for text in options["stop"]] + [b"\n"] * until_newline
@@ -270,11 +279,14 @@ def _read_seed(path: str, loaded: Model) -> str | bytes:
     from chargen.reading import expand_sources, read_blocks
 
     kind = loaded.vocabulary.kind
-    blocks = [
-        block
-        for file in expand_sources([path])
-        for block in read_blocks(file, tokens=kind, encoding="utf-8")
-    ]
+    try:
+        blocks = [
+            block
+            for file in expand_sources([path])
+            for block in read_blocks(file, tokens=kind, encoding="utf-8")
+        ]
+    except TextError as error:
+        raise TextError(f"{str(error).partition(';')[0]}; --seed-file reads UTF-8") from error
     if kind == "byte":
         return re.sub(rb"\r?\n\Z", b"", b"".join(blocks))
     return re.sub(r"\r?\n\Z", "", "".join(blocks))

@@ -12,6 +12,13 @@ from chargen.errors import UsageError
 __all__ = ["command"]
 
 
+class _ModelPath(click.Path):
+    """A path that the environment variable names whole: Click would cut it at colons."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
 @click.command("score", short_help="Score lines of text, for sorting and filtering.")
 @click.argument("file", default="-", type=click.Path(allow_dash=True))
 @click.option(
@@ -23,7 +30,7 @@ __all__ = ["command"]
     default=("chargen.keras",),
     show_default=True,
     show_envvar=True,
-    type=click.Path(),
+    type=_ModelPath(),
     metavar="FILE",
     help="The model to read; with several, the likeliest of them is named for each line.",
 )
@@ -46,9 +53,13 @@ def command(file: str, models: tuple[str, ...], as_json: bool) -> None:
         raise UsageError("a model is named twice (-m/--model)")
     loaded = [load(path) for path in models]
     names = _names(models)
+    is_first = True
     with TextSink() as sink:
         for lines in read_lines(file):
             texts = [line.removesuffix(b"\r").decode("utf-8", "surrogateescape") for line in lines]
+            if is_first:
+                texts[0] = texts[0].removeprefix("\ufeff")
+                is_first = False
             scores = [[score.bits_per_char for score in model.score(texts)] for model in loaded]
             for number, line in enumerate(lines):
                 bits = {name: found[number] for name, found in zip(names, scores, strict=True)}
