@@ -20,11 +20,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import statistics
-import time
 from itertools import islice
 from typing import NamedTuple
 
-from harness import Contender, in_turn, median_ratio, serve, show, write_json
+from harness import Contender, in_turn, median_ratio, serve_rate, show, write_json
 
 VOCABULARY, EMBEDDING, WINDOW, SECONDS, TEXTS = 65, 64, 40, 1.5, 64
 TEMPERATURE = 0.8
@@ -199,17 +198,19 @@ def torch_worker(shape: Shape, threads: int | None):
 
 
 def limit_worker(shape: Shape):
-    """Characters a second if nothing were done but to read the weights."""
+    """Characters a second if nothing were done but to read the weights, all of them in turn."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    matrix = rng.standard_normal((shape.units, 4 * shape.units)).astype(np.float32)
-    vector, out = matrix[0, : shape.units].copy(), np.empty(4 * shape.units, np.float32)
+    size = (4 * shape.units, shape.units)
+    matrices = [rng.random(size, np.float32) for _ in range(2 * shape.layers - 1)]
+    vector, out = matrices[0][0].copy(), np.empty(4 * shape.units, np.float32)
 
     def run(count: int) -> float:
         for _ in range(count):
-            np.dot(vector, matrix, out)
-        return count * matrix.nbytes / shape.weight_bytes
+            for matrix in matrices:
+                np.dot(matrix, vector, out)
+        return count * len(matrices) * matrices[0].nbytes / shape.weight_bytes
 
     return run
 
@@ -225,23 +226,7 @@ def worker(name: str, shape: Shape) -> None:
         "torch all": lambda: torch_worker(shape, None),
         "limit": lambda: limit_worker(shape),
     }[name]()
-    run(3)
-    count = 16
-    while True:  # as many characters as a round takes
-        began = time.perf_counter()
-        run(count)
-        seconds = time.perf_counter() - began
-        if seconds > SECONDS / 3:
-            break
-        count *= 2
-    count = max(2, round(count * SECONDS / seconds))
-
-    def measure(_: str) -> float:
-        began = time.perf_counter()
-        made = run(count)
-        return made / (time.perf_counter() - began)
-
-    serve(measure)
+    serve_rate(run, SECONDS)
 
 
 def compare(shape: Shape, rounds: int) -> dict:

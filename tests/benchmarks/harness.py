@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,26 @@ def serve(answer: Callable[[str], Any]) -> None:
     print(json.dumps(_READY), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(line.strip())), flush=True)
+
+
+def serve_rate(run: Callable[[int], float], seconds: float) -> None:
+    """Answer each question with the rate of ``run(count)``, which returns how much it made, over a
+    count that takes about ``seconds``."""
+    run(3)
+    count, took = 4, 0.0
+    while took <= seconds / 3:
+        count *= 2
+        began = time.perf_counter()
+        run(count)
+        took = time.perf_counter() - began
+    count = max(2, round(count * seconds / took))
+
+    def rate(_: str) -> float:
+        began = time.perf_counter()
+        made = run(count)
+        return made / (time.perf_counter() - began)
+
+    serve(rate)
 
 
 def in_turn(contenders: dict[str, Contender], question: str, rounds: int) -> dict[str, list[Any]]:

@@ -18,7 +18,7 @@ import statistics
 import time
 from typing import NamedTuple
 
-from harness import Contender, in_turn, median_ratio, serve, show, write_json
+from harness import Contender, in_turn, median_ratio, serve, serve_rate, show, write_json
 
 VOCABULARY, EMBEDDING, SECONDS = 65, 64, 1.5
 
@@ -225,23 +225,12 @@ def worker(name: str, shape: Shape) -> None:
         "torch": lambda: torch_worker(shape),
     }
     run = makers[name]()
-    run(3)
-    steps = 4
-    while True:  # as many steps as a round takes
-        began = time.perf_counter()
-        run(steps)
-        seconds = time.perf_counter() - began
-        if seconds > SECONDS / 3:
-            break
-        steps *= 2
-    steps = max(2, round(steps * SECONDS / seconds))
 
-    def measure(_: str) -> float:
-        began = time.perf_counter()
+    def learned(steps: int) -> int:
         run(steps)
-        return steps * shape.batch * shape.steps / (time.perf_counter() - began)
+        return steps * shape.batch * shape.steps
 
-    serve(measure)
+    serve_rate(learned, SECONDS)
 
 
 def compare(shapes: list[Shape], rounds: int) -> list[dict]:
