@@ -21,7 +21,8 @@ def keras():
 def trained(config, monkeypatch, *, shards=1, recurrence="kernels", steps=3, **options):
     """Losses, weights and states after some steps on batches of four rows.
 
-    Of gradient descent: Adam makes as much of a gradient of 1e-9 as of one of 1.
+    Of gradient descent: Adam makes as much of a gradient of 1e-9 as of one of 1. Without clipping:
+    Keras takes the norm of a stock embedding's gradient before rows of one token are summed.
     """
     from chargen.training import network as room
 
@@ -31,7 +32,7 @@ def trained(config, monkeypatch, *, shards=1, recurrence="kernels", steps=3, **o
     network = stock_network(config, random_tensors(config))
     face = room.TrainingNetwork(network, config, 4, recurrence=recurrence, **options)
     face.compile(
-        optimizer=keras.optimizers.SGD(0.1, global_clipnorm=1.0),
+        optimizer=keras.optimizers.SGD(0.1),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
@@ -61,14 +62,14 @@ def assert_same(found, expected, **tolerance):
 def test_shards_learn_what_the_whole_batch_learns(cell, shards, dropout, monkeypatch):
     config = small_config(cell, 2, dropout=dropout)
     whole = trained(config, monkeypatch)
-    assert_same(trained(config, monkeypatch, shards=shards), whole, rtol=1e-4, atol=1e-4)
+    assert_same(trained(config, monkeypatch, shards=shards), whole, rtol=1e-4, atol=1e-5)
 
 
 @every_cell
 def test_a_step_is_the_step_of_keras_on_stock_layers(cell, monkeypatch):
     config = small_config(cell, 2)
     stock = trained(config, monkeypatch, recurrence="stock")
-    assert_same(trained(config, monkeypatch, shards=2), stock, rtol=1e-4, atol=1e-4)
+    assert_same(trained(config, monkeypatch, shards=2), stock, rtol=1e-4, atol=1e-5)
 
 
 @every_cell
