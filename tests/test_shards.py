@@ -140,7 +140,8 @@ def test_the_head_expects_the_frequencies_of_the_corpus():
         ("lstm", 512, 64, "fpu avx512f sse", "float32"),
         ("lstm", 256, 64, "avx512_bf16", "float32"),
         ("lstm", 512, 32, "avx512_bf16", "float32"),
-        ("gru", 512, 64, "avx512_bf16", "float32"),
+        ("gru", 512, 64, "avx512_bf16", "bfloat16"),
+        ("rnn", 512, 64, "avx512_bf16", "float32"),
     ],
 )
 def test_the_precision_follows_processor_and_shape(
