@@ -1,10 +1,10 @@
 """Float32 or bfloat16 for the recurrent products: a fixed policy by processor and shape.
 
 oneDNN multiplies bfloat16 about twice as fast as float32 where the processor has instructions for
-it, but XLA does not use it, and a step that is not one XLA program pays for its pieces. From
-``tests/benchmarks/precision.py`` on a processor with AVX512-BF16: with 64 rows an LSTM of 1,024
-units 1.49 times as fast, of 512 1.19, a GRU of 512 1.13, a SimpleRNN 1.06, an LSTM of 256 0.94; with
-32 rows an LSTM of 512 1.07. This room knows nothing of Keras.
+it, but XLA does not use it, and a step that is not one XLA program pays for its pieces. Measured
+by ``tests/benchmarks/precision.py`` on a processor with AVX512-BF16: with 64 rows an LSTM of 1,024
+units is 1.49 times as fast, of 512 1.19, a GRU of 512 1.13, a SimpleRNN 1.06, an LSTM of 256 0.94;
+with 32 rows an LSTM of 512 1.07. This room knows nothing of Keras.
 """
 
 from __future__ import annotations

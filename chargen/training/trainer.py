@@ -31,7 +31,7 @@ from chargen.training.network import (
     tensors_of,
 )
 from chargen.training.pipeline import dataset
-from chargen.training.recipe import most_epochs
+from chargen.training.recipe import MOST_EPOCHS
 from chargen.training.schedule import WarmupCosine
 from chargen.vocabulary import Vocabulary
 from chargen.windows import Windows, windows_of
@@ -99,7 +99,7 @@ def run_training(
     else:
         assert config.budget is not None
         budget, plan = _calibrate(trainee, windows, examiner, config, started)
-        enough = math.ceil(most_epochs(corpus.training_part.size) * windows.steps_per_epoch)
+        enough = math.ceil(MOST_EPOCHS * windows.steps_per_epoch)
         if enough < plan.steps and config.objective == "sequence":
             plan = plan_for_steps(enough, config.validate_every)
             listener(Note(f"{enough:,} steps are enough for so little text; --steps asks for more"))
