@@ -30,7 +30,6 @@ __all__ = [
     "apply_top_k",
     "apply_top_p",
     "draw",
-    "log_softmax",
     "softmax",
 ]
 
@@ -47,12 +46,6 @@ def softmax(logits: Logits) -> Logits:
     """Probabilities (..., V) of logits (..., V)."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
-
-
-def log_softmax(logits: Logits) -> Logits:
-    """Log-probabilities (..., V) of logits (..., V)."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def apply_allowed(logits: Logits, allowed: Mask) -> Logits:

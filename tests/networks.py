@@ -64,3 +64,9 @@ def tensors_of(network: Any) -> dict[str, Any]:
 
     variables = named_variables(network)
     return {name: np.asarray(variable).copy() for name, variable in variables.items()}
+
+
+def log_softmax(logits: Any) -> Any:
+    """Log-probabilities (..., V) of logits (..., V)."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from networks import every_cell, fixed_engine, random_tensors, small_config
+from networks import every_cell, fixed_engine, log_softmax, random_tensors, small_config
 
 from chargen import evaluation
 from chargen.archive import Archive
@@ -15,7 +15,6 @@ from chargen.errors import UsageError
 from chargen.evaluation import score_lines
 from chargen.generation import StopRules
 from chargen.model import Model
-from chargen.sampling import log_softmax
 from chargen.vocabulary import Vocabulary
 
 LETTERS = "\nabcdefg é"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import log_softmax
 from test_sampling import DRAWS, distance, logits_of, sampled
 
 from chargen.config import SamplingConfig
@@ -21,7 +22,6 @@ from chargen.sampling import (
     apply_top_k,
     apply_top_p,
     draw,
-    log_softmax,
     softmax,
 )
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_DEFAULT_LENGTH = 500
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 # Colours of a terminal's 256, from what was expected to what was not, and the bits they begin at.
 _COLORS = ((0.0, 244), (1.0, 252), (2.5, 228), (4.5, 214), (7.0, 203))
@@ -252,6 +251,7 @@ def _sampling(options: dict[str, Any]) -> Any:
 
 def _stop_rules(options: dict[str, Any], loaded: Model, ban: str, only: str) -> StopRules:
     from chargen.generation import StopRules
+    from chargen.model import DEFAULT_LENGTH
 
     length, lines, until_newline = (options[name] for name in ("length", "lines", "until_newline"))
     if lines is not None and until_newline:
@@ -267,7 +267,7 @@ def _stop_rules(options: dict[str, Any], loaded: Model, ban: str, only: str) -> 
                 "--ban or --only forbids the line break, so no line would end; give -n"
             )
     if length is None and not by_line:
-        length = _DEFAULT_LENGTH
+        length = DEFAULT_LENGTH
     stop = [_bytes_of(text) for text in options["stop"]] + [b"\n"] * until_newline
     return StopRules(
         None if length == ENDLESS else length, tuple(stop), options["keep_stop"], lines

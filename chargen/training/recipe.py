@@ -50,11 +50,8 @@ def _dropout(size: int, budget: float | None) -> float:
     if size < _LARGE:
         return 0.5
     seconds_per_million = (DEFAULT_BUDGET if budget is None else budget) / (size / 1e6)
-    if seconds_per_million < 50:
-        return 0.0
-    if seconds_per_million < _WIDE_SECONDS:
-        return 0.1
-    return 0.3 if seconds_per_million < 240 else 0.4 if seconds_per_million < 500 else 0.5
+    steps = ((50, 0.0), (150, 0.1), (240, 0.3), (500, 0.4))
+    return next((share for below, share in steps if seconds_per_million < below), 0.5)
 
 
 def training_config(
