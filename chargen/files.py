@@ -1,24 +1,32 @@
-"""Files written whole or not at all.
+"""Files written whole or not at all, and by one run at a time.
 
-What stands at a path is the old file or the new one, never a torn one. This room does not know
-what the bytes mean.
+What stands at a path is the old file or the new one, never a torn one. What a killed process left
+beside an output is cleared by the next run that claims it. This room does not know what the bytes
+mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import os
+import shutil
 import tempfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from chargen.errors import RunError
 
-__all__ = ["check_writable", "write_atomically"]
+__all__ = ["check_writable", "claimed", "scratch_folder", "write_atomically"]
+
+PathLike = str | os.PathLike[str]
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: PathLike) -> None:
     """Raise ``RunError`` unless a file can be made beside ``path``: found out before training."""
-    folder = Path(path).absolute().parent
+    folder = _real(path).parent
     if Path(path).is_dir():
         raise RunError(f"{os.fspath(path)}: is a folder; name a file (-o/--output)")
     try:
@@ -31,16 +39,66 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+@contextlib.contextmanager
+def claimed(path: PathLike) -> Iterator[None]:
+    """Hold ``path`` as the output of this run alone, and clear what a killed one left beside it.
+
+    Raises ``RunError`` where a living run holds it, or where nothing can be written. The lock is
+    one that the system gives up when its process dies.
+    """
+    check_writable(path)
+    lock = _real(path).parent / f"{_prefix(path)}lock"
+    descriptor = _locked(lock, path)
+    try:
+        for left in lock.parent.glob(f"{glob.escape(_prefix(path))}*.tmp"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    left.unlink()
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+
+
+def _locked(lock: Path, path: PathLike) -> int:
+    """The descriptor of the lock file, locked, with the number of this process in it."""
+    while True:
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise RunError(f"{lock}: cannot be written: {error.strerror} (-o/--output)") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode("ascii", "replace") or "unknown"
+            os.close(descriptor)
+            raise RunError(
+                f"{os.fspath(path)}: another run is writing it (process {holder}); wait for it,"
+                " or name another output with -o/--output"
+            ) from None
+        except OSError:
+            pass  # a file system without locks: better to train than to refuse
+        with contextlib.suppress(OSError):  # who held it may have removed it in between
+            if os.fstat(descriptor).st_ino == os.stat(lock).st_ino:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
+                return descriptor
+        os.close(descriptor)
+
+
+def write_atomically(path: PathLike, data: bytes) -> None:
     """Temporary file in the same folder, flush, fsync, read back, replace, fsync the folder.
 
     Raises ``RunError`` where that fails; what stood at ``path`` is then untouched.
     """
-    path = Path(os.path.realpath(path))  # a link stays a link
+    real = _real(path)  # a link stays a link
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(
-            dir=path.absolute().parent, prefix=f".{path.name[:64]}.", suffix=".tmp", delete=False
+            dir=real.parent, prefix=_prefix(path), suffix=".tmp", delete=False
         ) as file:
             temporary = file.name
             file.write(data)
@@ -48,19 +106,40 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         if Path(temporary).read_bytes() != data:
             raise OSError("what was written does not read back")
-        os.chmod(temporary, _permissions(path))
-        os.replace(temporary, path)
+        os.chmod(temporary, _permissions(real))
+        os.replace(temporary, real)
         temporary = None
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written: {error.strerror or error}; the file that was there is"
-            " untouched (another place: -o/--output)"
+            f"{os.fspath(path)}: cannot be written: {error.strerror or error}; the file that was"
+            " there is untouched (another place: -o/--output)"
         ) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-    _sync_folder(path.parent)
+    _sync_folder(real.parent)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: PathLike | None) -> Iterator[Path]:
+    """A folder beside ``path`` (None: among the system's temporary files) for as long as needed."""
+    with tempfile.TemporaryDirectory(
+        dir=None if path is None else _real(path).parent,
+        prefix=None if path is None else _prefix(path),
+        suffix=".tmp",
+    ) as folder:
+        yield Path(folder)
+
+
+def _real(path: PathLike) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _prefix(path: PathLike) -> str:
+    """How the names of what belongs to an output begin: hidden, short enough, and its own."""
+    name = _real(path).name
+    return f".{name[:40]}.{zlib.crc32(os.fsencode(name)):08x}."
 
 
 def _sync_folder(folder: Path) -> None:

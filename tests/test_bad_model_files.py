@@ -109,7 +109,8 @@ def test_a_stock_keras_file(path):
     import keras
 
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
-    assert "not a chargen model" in refusal(path)
+    message = refusal(path)
+    assert "not a chargen model: Keras wrote it" in message and "chargen train" in message
 
 
 def test_a_model_saved_again_by_keras(written, path):
@@ -117,7 +118,7 @@ def test_a_model_saved_again_by_keras(written, path):
 
     keras.saving.load_model(path).save(path)
     message = refusal(path)
-    assert "not a chargen model" in message and "Keras wrote it" in message
+    assert "Keras has saved again" in message and "train again" in message
 
 
 def members_of(archive, *names):
@@ -145,7 +146,7 @@ def test_members_that_are_not_the_three(name, archive, path):
     path.write_bytes(packed(members_of(archive, *MEMBERS[name])))
     message = refusal(path)
     assert "not a chargen model: " in message
-    assert "its members are" in message or "no zip archive of three members" in message
+    assert "its members are" in message or "no zip archive of 3 members" in message
 
 
 @pytest.mark.parametrize("member", NAMES)
@@ -230,7 +231,7 @@ def test_weights_that_are_not_finite(name, value, archive, path):
 
 
 def test_weights_of_another_file(archive, path):
-    weights = archive.members[WEIGHTS][:-1] + b"\x00"
-    assert weights != archive.members[WEIGHTS]
+    *most, last = archive.members[WEIGHTS]
+    weights = bytes([*most, last ^ 1])
     path.write_bytes(packed({**archive.members, WEIGHTS: weights}.items()))
     assert "checksum" in refusal(path)
