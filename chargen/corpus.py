@@ -7,6 +7,7 @@ memory. This room splits off the held-out part and knows nothing of models.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import tempfile
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from chargen.errors import RunError, TextError, UsageError
 from chargen.permutation import Permutation
 from chargen.reading import STDIN, check_encoding, expand_sources, read_blocks
-from chargen.vocabulary import TokenKind, UnknownPolicy, Vocabulary, code_points
+from chargen.vocabulary import TokenKind, UnknownPolicy, Vocabulary, bytes_of, code_points
 
 __all__ = ["Corpus", "Tokens", "encode_with", "read_corpus", "read_tokens"]
 
@@ -53,6 +54,14 @@ class Corpus:
     @property
     def held_out_part(self) -> Tokens:
         return self.tokens[self.tokens.size - self.held_out_size :]
+
+    def sha256(self) -> str:
+        """The same for the same text, read and split in the same way."""
+        layout = (self.vocabulary.to_dict(), self.tokens.dtype.str, self.held_out_size)
+        digest = hashlib.sha256(repr(layout).encode("utf-8", "surrogatepass"))
+        for start in range(0, self.tokens.size, _SLICE):
+            digest.update(np.ascontiguousarray(self.tokens[start : start + _SLICE]).data)
+        return digest.hexdigest()
 
     def token_counts(self) -> NDArray[np.int64]:
         """How often each index (V,) occurs in the training part, or in its beginning."""
@@ -97,7 +106,7 @@ def read_corpus(
     names = tuple(expand_sources(sources)) if text is None else ("text",)
     encoder = _Encoder(tokens, known, spool_folder)
     if text is not None:
-        encoder.add(text.encode("utf-8", "surrogateescape") if tokens == "byte" else text)
+        encoder.add(bytes_of(text) if tokens == "byte" else text)
         if lines:
             encoder.end_line()
     else:

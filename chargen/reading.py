@@ -122,15 +122,18 @@ def read_lines(path: str) -> Iterator[list[bytes]]:
             while block := stream.read1(_LINES_BYTES):
                 head, line_feed, tail = block.rpartition(b"\n")
                 if line_feed:
-                    yield b"".join([*rest, head]).split(b"\n")
-                    rest = []
+                    lines = head.split(b"\n")
+                    lines[0] = b"".join([*rest, lines[0]])
+                    rest = []  # a long line is held only once
+                    yield lines
                 rest.append(tail)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise RunError(f"{name}: a damaged gzip file: {error}") from error
     except OSError as error:
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
-    if any(rest):
-        yield [b"".join(rest)]
+    rest = [b"".join(rest)]
+    if rest[0]:
+        yield rest
 
 
 class _Pushback:

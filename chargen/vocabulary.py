@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from chargen.errors import TextError, UsageError
 
-__all__ = ["TokenKind", "UnknownPolicy", "Vocabulary", "code_points", "describe_character"]
+__all__ = [
+    "TokenKind",
+    "UnknownPolicy",
+    "Vocabulary",
+    "bytes_of",
+    "code_points",
+    "describe_character",
+]
 
 TokenKind = Literal["char", "byte"]
 UnknownPolicy = Literal["error", "skip"]
@@ -29,6 +36,18 @@ _UNKNOWN = -1
 def code_points(text: str) -> NDArray[np.uint32]:
     """The code points of ``text`` as an array (N,), lone surrogates included."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def bytes_of(text: str | bytes) -> bytes:
+    """The UTF-8 of ``text``; bytes that were no UTF-8, of a command line, come back as they were.
+
+    Raises ``TextError`` for any other lone surrogate.
+    """
+    try:
+        return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        named = describe_character(ord(error.object[error.start]))
+        raise TextError(f"a lone surrogate, {named}, stands for no bytes") from error
 
 
 def describe_character(code_point: int) -> str:
@@ -88,6 +107,10 @@ class Vocabulary:
         return self.index("\n")
 
     @cached_property
+    def _points(self) -> NDArray[np.uint32]:
+        return np.asarray(self.characters, "<u4")
+
+    @cached_property
     def _table(self) -> NDArray[np.int32]:
         table = np.full(self.characters[-1] + 1, _UNKNOWN, np.int32)
         table[list(self.characters)] = np.arange(len(self), dtype=np.int32)
@@ -102,8 +125,7 @@ class Vocabulary:
     def points_of(self, text: str | bytes) -> NDArray[np.uint32]:
         """The units of ``text`` in this vocabulary's kind: code points, or bytes of its UTF-8."""
         if self.kind == "byte":
-            data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-            return np.frombuffer(data, np.uint8).astype(np.uint32)
+            return np.frombuffer(bytes_of(text), np.uint8).astype(np.uint32)
         if not isinstance(text, str):
             raise TypeError("a character vocabulary encodes str; decode the bytes first")
         return code_points(text)
@@ -139,7 +161,7 @@ class Vocabulary:
 
     def decode(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> str:
         """The text of ``indices``; bytes are read as UTF-8, a bad one as U+FFFD."""
-        points = np.asarray(self.characters, "<u4")[np.asarray(indices, np.intp)]
+        points = self._points[np.asarray(indices, np.intp)]
         if self.kind == "byte":
             return points.astype(np.uint8).tobytes().decode("utf-8", "replace")
         return points.tobytes().decode("utf-32-le", "surrogatepass")

@@ -3,42 +3,85 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
+import shlex
 import sys
 import time
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from chargen.errors import RunError
 
-__all__ = ["TextSink", "is_terminal", "silence", "sparkline", "tell", "terminal_safe", "write_text"]
+__all__ = [
+    "TextSink",
+    "is_terminal",
+    "json_line",
+    "one_line",
+    "shell_word",
+    "silence",
+    "sparkline",
+    "tell",
+    "terminal_safe",
+    "write_text",
+]
 
 _BLOCK_BYTES = 1 << 13
 _FIRST_BLOCK_BYTES = 64
 _LONGEST_WAIT = 0.2  # seconds
 _BARS = "▁▂▃▄▅▆▇█"
 
-# C0 and C1 controls but for tab and line feed, and the bidirectional overrides. A carriage return
-# goes unseen, for the sake of text with CRLF line ends.
-_UNSAFE: dict[int, str] = dict.fromkeys(
-    [code for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (0x09, 0x0A)]
-    + [*range(0x202A, 0x202F), *range(0x2066, 0x206A)],
-    "\N{REPLACEMENT CHARACTER}",
-) | {0x0D: ""}
+# What a terminal obeys: C0 and C1 controls but for tab and line feed, and the bidirectional
+# embeddings, overrides and isolates.
+_OBEYED = [
+    *[code for code in [*range(0x20), *range(0x7F, 0xA0)] if code not in (0x09, 0x0A)],
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+]
+# A carriage return goes unseen, for the sake of text with CRLF line ends.
+_SAFE: dict[int, str] = dict.fromkeys(_OBEYED, "\N{REPLACEMENT CHARACTER}") | {0x0D: ""}
+_ON_ONE_LINE = {code: repr(chr(code))[1:-1] for code in [*_OBEYED, 0x09, 0x0A, 0x2028, 0x2029]}
+_IN_JSON = {code: f"\\u{code:04x}" for code in _OBEYED}
 
 
 def terminal_safe(text: str) -> str:
     """``text`` with whatever a terminal would obey shown as U+FFFD."""
-    return text.translate(_UNSAFE)
+    return text.translate(_SAFE)
+
+
+def one_line(text: str) -> str:
+    """``text`` with whatever could break the line, or a terminal would obey, escaped."""
+    return _encodable(text.translate(_ON_ONE_LINE))
+
+
+def _encodable(text: str) -> str:
+    """``text`` with lone surrogates escaped: the bytes of a file name that is no UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shell_word(word: str) -> str:
+    """``word`` quoted for a shell, on one line: in ``$'...'`` where ``one_line`` would escape."""
+    if one_line(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(map(_shell_character, word)) + "'"
+
+
+def _shell_character(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if one_line(character) == character:
+        return character
+    is_of_bytes = "\udc80" <= character <= "\udcff"
+    data = character.encode("utf-8", "surrogateescape" if is_of_bytes else "surrogatepass")
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 def tell(message: str) -> None:
     """One line on stderr, with whatever could break it escaped; nothing where it is closed."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
     if sys.stderr is None:
         return
     try:
-        sys.stderr.buffer.write(f"{line}\n".encode("utf-8", "backslashreplace"))
+        sys.stderr.buffer.write(f"{one_line(message)}\n".encode())
         sys.stderr.flush()
     except OSError:  # its reader has left
         silence(2)
@@ -65,11 +108,19 @@ def _stdout() -> BinaryIO:
 
 
 def write_text(text: str) -> None:
-    """Write text to stdout as UTF-8, ended by a line break."""
+    """Write text to stdout as UTF-8, ended by a line break; on a terminal, made safe."""
     stream = _stdout()
-    stream.write(text.encode("utf-8", "surrogatepass"))
-    stream.write(b"\n")
+    if is_terminal(sys.stdout):
+        text = terminal_safe(text)
+    stream.write(f"{text}\n".encode("utf-8", "backslashreplace"))
     stream.flush()
+
+
+def json_line(record: dict[str, Any]) -> str:
+    """``record`` as JSON, its characters as they are, but for lone surrogates and for what a
+    terminal would obey where stdout is one: those are escaped."""
+    text = json.dumps(record, ensure_ascii=False)
+    return _encodable(text.translate(_IN_JSON) if is_terminal(sys.stdout) else text)
 
 
 class TextSink:

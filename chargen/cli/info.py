@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -47,22 +45,22 @@ _KEPT_BY_INIT = {"cell", "units", "num_layers", "embedding_dim"}
 def command(model: str, as_json: bool) -> None:
     """Show a model's architecture, vocabulary, training, curve and held-out figure, and the
     command that repeats its run."""
-    from chargen.cli.consoles import write_text
+    from chargen.cli.consoles import json_line, write_text
     from chargen.model import load
 
     loaded = load(model)
     if as_json:
-        write_text(json.dumps({**loaded.info(), "command": _command(loaded)}))
+        write_text(json_line({**loaded.info(), "command": _command(loaded)}))
     else:
         write_text("\n".join(f"{name:<14}{value}" for name, value in _rows(loaded)))
 
 
 def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
-    from chargen.cli.consoles import sparkline
+    from chargen.cli.consoles import one_line, sparkline
 
     config, training = loaded.config, loaded.training
     layers = f"{config.num_layers} x {config.units} {config.cell.upper()}"
-    yield "model", f"{loaded.path}"
+    yield "model", one_line(f"{loaded.path}")
     yield (
         "architecture",
         f"embedding {config.embedding_dim}, {layers}, dropout {config.dropout:g},"
@@ -74,7 +72,7 @@ def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
     yield (
         "trained on",
         f"{training['characters']:,} {_unit(loaded)}s of"
-        f" {'a text given in Python' if corpus is None else ' '.join(corpus)}",
+        f" {'a text given in Python' if corpus is None else ' '.join(map(one_line, corpus))}",
     )
     objective = (
         "every next character, state carried"
@@ -118,6 +116,8 @@ def _vocabulary(loaded: Model) -> str:
 
 def _command(loaded: Model) -> str | None:
     """The ``chargen train`` that repeats the run; None where the corpus had no name."""
+    from chargen.cli.consoles import shell_word
+
     settings: dict[str, Any] = {**loaded.config.to_dict(), **loaded.training}
     if settings["corpus"] is None:
         return None
@@ -130,4 +130,4 @@ def _command(loaded: Model) -> str | None:
         words.append("--lines")
     if any(name.startswith("-") and name != "-" for name in settings["corpus"]):
         words.append("--")
-    return shlex.join([*words, *settings["corpus"]])
+    return " ".join(map(shell_word, [*words, *settings["corpus"]]))

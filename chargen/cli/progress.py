@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from chargen.cli.consoles import is_terminal, tell, terminal_safe
+from chargen.cli.consoles import is_terminal, one_line, shell_word, tell, terminal_safe
 from chargen.training.events import (
     Event,
     Listener,
@@ -28,21 +27,22 @@ _SAMPLE_INTERVAL = 15.0  # seconds
 
 
 @contextmanager
-def display(*, quiet: bool) -> Iterator[Listener]:
-    """A listener that shows the run; with ``quiet`` it shows nothing."""
+def display(corpus: Sequence[str], *, quiet: bool) -> Iterator[Listener]:
+    """A listener that shows the run on ``corpus``; with ``quiet`` it shows nothing."""
     if quiet:
         yield lambda event: None
     elif is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb":
-        with _Bar() as bar:
+        with _Bar(corpus) as bar:
             yield bar
     else:
-        yield _Lines()
+        yield _Lines(corpus)
 
 
 class _Lines:
     """A line for each thing worth a line."""
 
-    def __init__(self) -> None:
+    def __init__(self, corpus: Sequence[str]) -> None:
+        self._corpus = corpus
         self._speed = 0.0
         self._sampled = time.monotonic()
 
@@ -65,10 +65,10 @@ class _Lines:
             case Note():
                 self.say(f"note: {event.text}")
             case Saved():
-                self.say(_closing(event))
+                self.say(_closing(event, self._corpus))
 
     def say(self, line: str) -> None:
-        tell(terminal_safe(line))
+        tell(line)
 
     def sample(self, text: str) -> None:
         for line in terminal_safe(text).strip("\n").split("\n"):
@@ -78,12 +78,15 @@ class _Lines:
 class _Bar(_Lines):
     """A bar with the time left, the speed, the loss and the held-out figure."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, corpus: Sequence[str]) -> None:
+        super().__init__(corpus)
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Nothing in a text or a name is a style or the name of an emoji.
+        self._console = Console(
+            stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -125,11 +128,11 @@ class _Bar(_Lines):
                 super().__call__(event)
 
     def say(self, line: str) -> None:
-        self._console.print(terminal_safe(line), markup=False)
+        self._console.print(one_line(line))
 
     def sample(self, text: str) -> None:
         for line in terminal_safe(text).strip("\n").split("\n"):
-            self._console.print(f"  {line}", style="dim", markup=False)
+            self._console.print(f"  {line}", style="dim")
 
 
 def _clock(seconds: float) -> str:
@@ -148,13 +151,18 @@ def _plan(event: Planned) -> str:
     )
 
 
-def _closing(event: Saved) -> str:
+def _closing(event: Saved, corpus: Sequence[str]) -> str:
+    path = event.path or ""
     figure = (
         ""
         if event.bits_per_char is None
         else f", {event.bits_per_char:.4f} bits per character on the held-out text"
     )
-    stopped = f"stopped at step {event.steps:,}; " if event.interrupted else ""
-    path = event.path or ""
-    model = "" if path == "chargen.keras" else f" -m {shlex.quote(path)}"
-    return f"{stopped}{path}{figure}. Next: chargen generate{model}"
+    if event.interrupted:
+        options = [] if path == "chargen.keras" else ["-o", path]
+        dashed = any(name.startswith("-") and name != "-" for name in corpus)
+        words = ["chargen", "train", *options, "--resume", *["--"] * dashed, *corpus]
+        going_on = f"Go on: {' '.join(map(shell_word, words))}"
+        return f"stopped at step {event.steps:,}; {one_line(path)}{figure}. {going_on}"
+    model = "" if path == "chargen.keras" else f" -m {shell_word(path)}"
+    return f"{one_line(path)}{figure}. Next: chargen generate{model}"

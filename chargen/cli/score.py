@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -45,7 +44,7 @@ def command(file: str, models: tuple[str, ...], as_json: bool) -> None:
       chargen score -m names.keras < candidates.txt | sort -n | head
       chargen score -m english.keras -m german.keras < lines.txt
     """
-    from chargen.cli.consoles import TextSink
+    from chargen.cli.consoles import TextSink, json_line, one_line
     from chargen.model import load
     from chargen.reading import read_lines
 
@@ -68,9 +67,9 @@ def command(file: str, models: tuple[str, ...], as_json: bool) -> None:
                     record = {"line": line.decode("utf-8", "replace"), "bits_per_char": bits[best]}
                     if len(names) > 1:
                         record |= {"model": best, "models": bits}
-                    sink.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+                    sink.write(f"{json_line(record)}\n".encode())
                 else:
-                    name = f"{best}\t" if len(names) > 1 else ""
+                    name = f"{one_line(best)}\t" if len(names) > 1 else ""
                     sink.write(f"{name}{bits[best]:.4f}\t".encode() + line + b"\n")
             sink.flush()
 
