@@ -39,11 +39,12 @@ _LARGEST_SEED = 2**63 - 1
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-def parse_duration(text: str) -> float:
-    """Seconds in ``90s``, ``3m``, ``1h30m`` or a plain number of seconds."""
+def parse_duration(text: str, option: str = "--budget") -> float:
+    """Seconds in ``90s``, ``3m``, ``1h30m`` or a plain number of seconds, given as ``option``."""
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None or not any(match.groups()):
-        raise UsageError(f"budget {text!r}: expected a time such as 90s, 3m or 1h30m (--budget)")
+        name = option.removeprefix("--")
+        raise UsageError(f"{name} {text!r}: expected a time such as 90s, 3m or 1h30m ({option})")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
@@ -148,7 +149,8 @@ class TrainingConfig(_Validated):
     ``last`` (sliding windows from zero state, one target each). ``patience`` counts validations
     without a better held-out figure before training ends; None is never. ``validate_every`` counts
     steps between validations; None leaves it to the length of the run. ``precision`` is that of the
-    recurrent products; weights and all the rest are float32.
+    recurrent products; weights and all the rest are float32. ``deterministic`` takes the operations
+    that give equal bits in equal runs where the fastest ones do not, which is on a GPU alone.
     """
 
     objective: Objective = "sequence"
@@ -162,9 +164,14 @@ class TrainingConfig(_Validated):
     patience: int | None = None
     validate_every: int | None = None
     precision: Precision = "float32"
+    deterministic: bool = False
     random_seed: int = 0
 
     def __post_init__(self) -> None:
+        if type(self.deterministic) is not bool:
+            raise UsageError(
+                f"deterministic {self.deterministic!r}: expected True or False (--deterministic)"
+            )
         self._require_choice("precision", ("float32", "bfloat16"), "--precision")
         self._require_choice("objective", ("sequence", "last"), "--objective")
         self._require_int("batch_size", 1, 65536, "--batch-size")

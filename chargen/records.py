@@ -1,9 +1,9 @@
-"""What the JSON parts of a model file must say before anything believes them.
+"""What the parts of a model file must say before anything believes them.
 
 The Keras config must describe the very network of our `ModelConfig`, in stock layers and nothing
 else, so that Keras and the NumPy engine compute the same function and no class of a stranger is
-ever named; the training record must have the entries that other rooms read. This room knows
-nothing of files.
+ever named; the training record must have the entries that other rooms read; the HDF5 structure
+must give each weight the place where our index has it. This room knows nothing of files.
 """
 
 from __future__ import annotations
@@ -15,27 +15,42 @@ from typing import Any
 
 from chargen.config import ModelConfig, TrainingConfig
 from chargen.errors import ModelFileError
+from chargen.hdf5 import read_datasets
 
-__all__ = ["check_keras_config", "check_training_record"]
+__all__ = [
+    "check_history",
+    "check_keras_config",
+    "check_origin",
+    "check_training_record",
+    "check_weight_index",
+    "weight_index",
+    "weight_paths",
+]
 
 _RECURRENT = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU"}
+_GROUPS = {"rnn": "simple_rnn", "lstm": "lstm", "gru": "gru"}
 _STOCK_CLASSES = {
     *("Sequential", "InputLayer", "Embedding", "SimpleRNN", "LSTM", "GRU", "Dropout", "Dense"),
     *("DTypePolicy", "RandomNormal", "GlorotUniform", "Orthogonal", "Zeros"),
 }
 _NUMBER = (int, float)
-_RECORD = {
+_ORIGIN = {
     "corpus": (list, type(None)),
+    "corpus_sha256": (str,),
     "tokens": (str,),
     "encoding": (str,),
     "lines": (bool,),
     "val_fraction": (*_NUMBER, type(None)),
     "init": (str, type(None)),
+}
+_RECORD = {
     "characters": (int,),
     "best_step": (int,),
     "completed": (bool,),
+    "as_planned": (bool,),
     "held_out": (dict, type(None)),
 }
+_POINT = {"step", "loss", "learning_rate", "bits_per_char"}
 _FIGURES = ("bits_per_char", "nats_per_char", "perplexity", "accuracy", "characters", "skipped")
 
 
@@ -124,25 +139,102 @@ _FLOAT32 = {
 }
 
 
-def check_training_record(training: Mapping[str, Any], history: Sequence[Any]) -> None:
-    """Raise ``ModelFileError`` or ``UsageError`` unless both hold what a run records."""
-    names = {field.name for field in fields(TrainingConfig)}
-    TrainingConfig.from_dict({name: value for name, value in training.items() if name in names})
-    for name, kinds in _RECORD.items():
-        if type(training.get(name, ...)) not in kinds:
-            raise ModelFileError(f"its training entry {name!r} is missing or of the wrong kind")
-    if not all(isinstance(name, str) for name in training["corpus"] or ()):
+def weight_paths(model: ModelConfig) -> dict[str, str]:
+    """The HDF5 path of each tensor of ``model.tensor_shapes`` in the file that Keras writes.
+
+    Keras names the group of a layer after its class, in snake case, and numbers those that repeat;
+    the weights of a layer are numbered in the order in which it makes them.
+    """
+    paths = {"embedding": "layers/embedding/vars/0"}
+    for layer in range(model.num_layers):
+        cell = f"layers/{_GROUPS[model.cell]}{f'_{layer}' if layer else ''}/cell"
+        for number, part in enumerate(("kernel", "recurrent_kernel", "bias")):
+            paths[f"recurrent_{layer + 1}/{part}"] = f"{cell}/vars/{number}"
+    return {**paths, "head/kernel": "layers/dense/vars/0", "head/bias": "layers/dense/vars/1"}
+
+
+def weight_index(weights: bytes, model: ModelConfig) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Offset and shape of each tensor of ``model``, as the HDF5 structure of ``weights`` has them.
+
+    Raises ``ModelFileError`` where the structure cannot be read, a tensor is missing or of another
+    shape or dtype, or where there are more floats than those of the model.
+    """
+    try:
+        datasets = read_datasets(weights)
+    except ValueError as error:
+        raise ModelFileError(f"its weights are not HDF5 as Keras writes it: {error}") from None
+    index = {}
+    for name, path in weight_paths(model).items():
+        dataset, shape = datasets.pop(path, None), model.tensor_shapes[name]
+        if dataset is None:
+            raise ModelFileError(f"its weights have no dataset {path} for tensor {name}")
+        if (dataset.shape, dataset.dtype) != (shape, "float32"):
+            raise ModelFileError(
+                f"its dataset {path} is {dataset.dtype} of shape {dataset.shape}, where tensor"
+                f" {name} is float32 of shape {shape}"
+            )
+        index[name] = (dataset.offset, shape)
+    for path, dataset in datasets.items():
+        if dataset.dtype.startswith("float"):
+            raise ModelFileError(f"its weights have a dataset {path!r} that is not of its model")
+    return index
+
+
+def check_weight_index(
+    weights: bytes, model: ModelConfig, offsets: Mapping[str, tuple[int, tuple[int, ...]]]
+) -> None:
+    """Raise ``ModelFileError`` unless Keras finds the weights where ``offsets`` has them.
+
+    ``offsets`` is our own index: offset in ``weights`` and shape of each tensor, all float32. Keras
+    reads by the HDF5 structure and the engine by the index, so they must be of one mind.
+    """
+    index = weight_index(weights, model)
+    if set(offsets) != set(index):
+        raise ModelFileError("its list of tensors is not that of its architecture")
+    for name, place in index.items():
+        if offsets[name] != place:
+            raise ModelFileError(
+                f"its index has tensor {name} at byte {offsets[name][0]} of shape"
+                f" {offsets[name][1]}, its HDF5 structure at byte {place[0]} of shape {place[1]}"
+            )
+
+
+def check_origin(origin: Mapping[str, Any]) -> None:
+    """Raise ``ModelFileError`` unless ``origin`` says how a corpus was read."""
+    _check_kinds(origin, _ORIGIN)
+    if not all(isinstance(name, str) for name in origin["corpus"] or ()):
         raise ModelFileError("its training entry 'corpus' is no list of names")
-    held_out = training["held_out"]
-    if held_out is not None and not all(_is_finite(held_out.get(name)) for name in _FIGURES):
-        raise ModelFileError("its held-out figures are not numbers")
-    if not history or not all(
+
+
+def check_history(history: Sequence[Any]) -> None:
+    """Raise ``ModelFileError`` unless ``history`` is a list of points of numbers."""
+    if not all(
         isinstance(point, dict)
-        and {"step", "loss"} <= set(point) <= {"step", "loss", "bits_per_char"}
+        and {"step", "loss", "learning_rate"} <= set(point) <= _POINT
         and all(map(_is_finite, point.values()))
         for point in history
     ):
         raise ModelFileError("its history is no list of points of numbers")
+
+
+def check_training_record(training: Mapping[str, Any], history: Sequence[Any]) -> None:
+    """Raise ``ModelFileError`` or ``UsageError`` unless both hold what a run records."""
+    names = {field.name for field in fields(TrainingConfig)}
+    TrainingConfig.from_dict({name: value for name, value in training.items() if name in names})
+    check_origin(training)
+    _check_kinds(training, _RECORD)
+    held_out = training["held_out"]
+    if held_out is not None and not all(_is_finite(held_out.get(name)) for name in _FIGURES):
+        raise ModelFileError("its held-out figures are not numbers")
+    if not history:
+        raise ModelFileError("its history is empty")
+    check_history(history)
+
+
+def _check_kinds(values: Mapping[str, Any], expected: Mapping[str, tuple[type, ...]]) -> None:
+    for name, kinds in expected.items():
+        if type(values.get(name, ...)) not in kinds:
+            raise ModelFileError(f"its training entry {name!r} is missing or of the wrong kind")
 
 
 def _is_finite(value: Any) -> bool:

@@ -22,6 +22,7 @@ MISSING = object()
 RECORD = {
     **TrainingConfig(steps=3).to_dict(),
     "corpus": ["some.txt"],
+    "corpus_sha256": "0" * 64,
     "tokens": "char",
     "encoding": "utf-8",
     "lines": False,
@@ -30,9 +31,10 @@ RECORD = {
     "characters": 100,
     "best_step": 3,
     "completed": True,
+    "as_planned": True,
     "held_out": None,
 }
-HISTORY = [{"step": 3, "loss": 1.5, "bits_per_char": 2.0}]
+HISTORY = [{"step": 3, "loss": 1.5, "learning_rate": 0.01, "bits_per_char": 2.0}]
 
 
 @cache

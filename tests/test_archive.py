@@ -28,7 +28,10 @@ from chargen.errors import RunError
 from chargen.vocabulary import Vocabulary
 
 TRAINING = {**RECORD, "random_seed": 7, "corpus": ["é\n.txt"]}
-HISTORY = [{"step": 10, "loss": 2.5, "bits_per_char": 3.25}, {"step": 20, "loss": 1.5}]
+HISTORY = [
+    {"step": 10, "loss": 2.5, "learning_rate": 0.01, "bits_per_char": 3.25},
+    {"step": 20, "loss": 1.5, "learning_rate": 0.0},
+]
 
 MODELS = {
     f"{cell} {num_layers} {dropout}": small_config(cell, num_layers, dropout=dropout)

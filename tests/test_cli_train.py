@@ -23,8 +23,10 @@ FORMS = [
         r"  [\d,]+ characters/s",
         r"  \| .*",  # a sample of what the model writes
         r"note: .+",
-        r"(stopped at step [\d,]+; )?\S+(, \d+\.\d{4} bits per character on the held-out text)?\."
+        r"\S+(, \d+\.\d{4} bits per character on the held-out text)?\."
         r" Next: chargen generate( -m \S+)?",
+        r"stopped at step [\d,]+; \S+(, \d+\.\d{4} bits per character on the held-out text)?\."
+        r" Go on: chargen train .+ --resume",
     )
 ]
 
@@ -55,7 +57,7 @@ def test_a_corpus_from_a_pipe(run: Command, tmp_path: Path) -> None:
     assert last.endswith("Next: chargen generate")
     held_out = chargen.load(tmp_path / "chargen.keras").training["held_out"]["bits_per_char"]
     assert f" {held_out:.4f} bits per character" in last
-    assert names(tmp_path) == {"chargen.keras"}
+    assert names(tmp_path) == {"chargen.keras", "chargen.keras.resume"}
     following = run.shell(f"{last.partition('Next: ')[2]} -n 20")
     assert (following.status, following.stderr) == (0, "")
 
@@ -71,7 +73,7 @@ def test_a_terminal_shows_a_bar(run: Command, tmp_path: Path) -> None:
     last = plain.strip().splitlines()[-1]
     assert last.endswith("""Next: chargen generate -m 'it'"'"'s new.keras'""")
     assert shown.count("\x1b[?25h") >= shown.count("\x1b[?25l") > 0  # the cursor is back
-    assert names(tmp_path) == {"it's new.keras"}
+    assert names(tmp_path) == {"it's new.keras", "it's new.keras.resume"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -90,7 +92,7 @@ def test_a_signal_keeps_what_was_learned(
     lines += rest.decode("utf-8").splitlines()
     are_ours(lines)
     assert lines[-1].startswith("stopped at step ")
-    assert names(tmp_path) == {"kept.keras"}
+    assert names(tmp_path) == {"kept.keras", "kept.keras.resume"}
     writes_text(tmp_path / "kept.keras")
     assert run("info", "-m", "kept.keras").status == 0
 
@@ -126,7 +128,7 @@ def test_a_budget_is_kept_and_force_overwrites_quietly(
         if finished.seconds == pytest.approx(budget, abs=0.15 * 12):
             break
     assert finished.seconds == pytest.approx(budget, abs=0.15 * 12)
-    assert names(tmp_path) == {"old.keras", "large.txt"}
+    assert names(tmp_path) == {"old.keras", "old.keras.resume", "large.txt"}
     writes_text(tmp_path / "old.keras")
     told = json.loads(run("info", "-m", "old.keras", "--json").stdout)
     assert (told["training"]["budget"], told["model"]["units"]) == (None, 16)

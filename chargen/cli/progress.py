@@ -160,8 +160,10 @@ def _closing(event: Saved, corpus: Sequence[str]) -> str:
     )
     if event.interrupted:
         options = [] if path == "chargen.keras" else ["-o", path]
-        dashed = any(name.startswith("-") and name != "-" for name in corpus)
-        words = ["chargen", "train", *options, "--resume", *["--"] * dashed, *corpus]
+        if any(name.startswith("-") and name != "-" for name in corpus):
+            words = ["chargen", "train", *options, "--resume", "--", *corpus]
+        else:
+            words = ["chargen", "train", *corpus, *options, "--resume"]
         going_on = f"Go on: {' '.join(map(shell_word, words))}"
         return f"stopped at step {event.steps:,}; {one_line(path)}{figure}. {going_on}"
     model = "" if path == "chargen.keras" else f" -m {shell_word(path)}"

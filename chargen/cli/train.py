@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from chargen.cli.options import AUTO, encoding_option
+from chargen.cli.options import AUTO
 
 __all__ = ["command"]
 
@@ -27,6 +27,19 @@ __all__ = ["command"]
 )
 @click.option("--force", is_flag=True, help="Overwrite a model that exists.")
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where the run that writes this model stood, with its options; begin where there"
+    " is none.",
+)
+@click.option(
+    "--checkpoint-every",
+    default="60s",
+    show_default=True,
+    metavar="TIME",
+    help="Write the best model so far, and the state to resume from, at least so often.",
+)
+@click.option(
     "--init",
     metavar="MODEL",
     help="Start from this model's weights; new characters are added to its vocabulary.",
@@ -42,14 +55,13 @@ __all__ = ["command"]
 @click.option(
     "--tokens",
     type=click.Choice(["char", "byte"]),
-    default="char",
-    show_default=True,
-    help="Learn characters, or the bytes of any file.",
+    help="Learn characters, or the bytes of any file.  [default: char]",
 )
-@encoding_option
+@click.option("--encoding", metavar="NAME", help="The encoding of the text.  [default: utf-8]")
 @click.option(
     "--lines",
     is_flag=True,
+    default=None,
     help="Each line is a document (a name, a title): they are shuffled and held out whole.",
 )
 @click.option(
@@ -131,16 +143,37 @@ __all__ = ["command"]
     help="Of the recurrent products; auto is bfloat16 where that is faster.",
 )
 @click.option(
+    "--deterministic",
+    is_flag=True,
+    default=None,
+    help="Ask a GPU for equal models from equal runs, at a price; a processor makes them anyway.",
+)
+@click.option(
     "--random-seed",
     type=int,
-    default=0,
-    show_default=True,
     metavar="N",
-    help="The same number gives the same model.",
+    help="The same number gives the same model.  [default: 0]",
+)
+@click.option(
+    "--log",
+    "log_file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Add what happens to FILE, a JSON object a line.",
+)
+@click.option(
+    "--tensorboard",
+    metavar="DIR",
+    help="Write TensorBoard's event files to DIR (pip install tensorboard).",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(
-    corpus: tuple[str, ...], output: str, quiet: bool, units: int | str, **options: Any
+    corpus: tuple[str, ...],
+    output: str,
+    quiet: bool,
+    units: int | str,
+    log_file: str | None,
+    **options: Any,
 ) -> None:
     """Train a model on CORPUS: files, folders, globs, or '-' for stdin (.gz too).
 
@@ -148,17 +181,21 @@ def command(
       chargen train corpus.txt
       chargen train names.txt --lines --budget 1m -o names.keras
       cat *.py | chargen train - -o code.keras
+      chargen train corpus.txt --resume
     """
     started = _process_start()
 
+    from chargen.cli.log import logged
     from chargen.cli.progress import display
     from chargen.training import train
 
-    with display(quiet=quiet) as listener, _Interrupt() as interrupt:
+    shown, noted = display(corpus, quiet=quiet), logged(log_file)
+    with shown as show, noted as note, _Interrupt() as interrupt:
 
         def listen(event: Any) -> None:
             interrupt.arm(event)
-            listener(event)
+            show(event)
+            note(event)
 
         train(
             corpus,

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 from chargen.errors import RunError
 
-__all__ = ["ensure_backend", "has_gpu"]
+__all__ = ["ensure_backend", "has_gpu", "make_deterministic"]
 
 # Informational lines and warnings, and the search for a GPU that is not there.
 _NOISE = re.compile(
@@ -46,6 +46,13 @@ def has_gpu() -> bool:
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def make_deterministic() -> None:
+    """Take operations that give equal bits in equal runs, for the rest of this process."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
 
 
 @contextmanager

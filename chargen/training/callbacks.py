@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -24,29 +23,15 @@ from chargen.sampling import Sampler
 from chargen.training.budget import Budget, Plan
 from chargen.training.events import Listener, Note, Progress, Sample, Validated
 from chargen.training.network import tensors_of
+from chargen.training.run import Run, Snapshot, is_finite
+from chargen.training.schedule import WarmupCosine
 from chargen.vocabulary import Vocabulary
 
-__all__ = ["Examiner", "Pace", "Run", "Validation"]
+__all__ = ["Examiner", "Pace", "Restore", "Validation", "look"]
 
 _LARGEST_GLANCE = 1 << 17  # held-out characters read at a validation before the last
 _SAMPLE_LENGTH = 160
 _PROGRESS_INTERVAL = 0.1  # seconds
-
-
-@dataclass
-class Run:
-    """Where a run stands."""
-
-    plan: Plan
-    step: int = 0
-    loss: float = math.nan
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] | None = None  # the weights of the best validation
-    best_figure: Evaluation | None = None  # theirs on the text a validation reads
-    best_step: int = 0
-    interrupted: bool = False
-    step_seconds: float = 0.0  # of the last stretch, validation not counted
-    validation_seconds: float = 0.0
 
 
 class Examiner:
@@ -67,14 +52,14 @@ class Examiner:
         self.held_out = held_out
         self.glance = held_out[: max(2, _LARGEST_GLANCE // (window or 1))]
 
-    def tensors(self) -> dict[str, Any]:
+    def tensors(self) -> Snapshot:
         """A copy of the weights as they are now."""
         return tensors_of(self._network)
 
-    def evaluate(self, tensors: dict[str, Any], tokens: Tokens) -> Evaluation:
+    def evaluate(self, tensors: Snapshot, tokens: Tokens) -> Evaluation:
         return evaluate(Engine(self._config, tensors), tokens, window=self._window)
 
-    def sample(self, tensors: dict[str, Any], seed: int) -> str:
+    def sample(self, tensors: Snapshot, seed: int) -> str:
         line_break = self._vocabulary.line_break
         prompt = np.array([] if line_break is None else [line_break], np.int32)
         tokens = generate_tokens(
@@ -86,8 +71,22 @@ class Examiner:
         return self._vocabulary.decode([next(tokens)[0] for _ in range(_SAMPLE_LENGTH)])
 
 
+class Restore(keras.callbacks.Callback):
+    """Puts a network back where a snapshot was taken, once `fit` has reset its metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pending: Snapshot | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self.pending is not None:
+            self.model.restore(self.pending)
+            self.pending = None
+
+
 class Pace(keras.callbacks.Callback):
-    """Counts steps, tells of them, and ends the run at its total, its budget or a request."""
+    """Counts steps, tells of them, and ends the run at its total, its budget or a request; saves
+    where the interval between two checkpoints is over."""
 
     def __init__(
         self,
@@ -96,6 +95,7 @@ class Pace(keras.callbacks.Callback):
         listener: Listener,
         is_stopped: Callable[[], bool],
         budget: Budget | None,
+        save_if_due: Callable[[], None],
     ) -> None:
         super().__init__()
         self._run = run
@@ -103,6 +103,7 @@ class Pace(keras.callbacks.Callback):
         self._listener = listener
         self._is_stopped = is_stopped
         self._budget = budget
+        self._save_if_due = save_if_due
         self._told = 0.0
         self._began = (0.0, 0)  # time and step at which this stretch began
 
@@ -115,12 +116,19 @@ class Pace(keras.callbacks.Callback):
         run.loss = float(logs["loss"])
         now = time.monotonic()
         run.step_seconds = (now - self._began[0]) / (run.step - self._began[1])
-        run.interrupted = self._is_stopped()
-        over_budget = self._budget is not None and self._budget.is_spent()
-        if run.interrupted or over_budget or run.step >= run.plan.steps:
+        run.diverged = not math.isfinite(run.loss)
+        if run.diverged:
             self.model.stop_training = True
-        elif now - self._told < _PROGRESS_INTERVAL:
             return
+        over_budget = self._budget is not None and self._budget.is_spent()
+        run.is_over = over_budget or run.step >= run.plan.steps
+        run.interrupted = self._is_stopped()
+        if run.interrupted or run.is_over:
+            self.model.stop_training = True
+        else:
+            self._save_if_due()
+            if now - self._told < _PROGRESS_INTERVAL:
+                return
         self._told = now
         left = (run.plan.steps - run.step) * run.step_seconds
         speed = self._characters_per_step / run.step_seconds
@@ -130,7 +138,8 @@ class Pace(keras.callbacks.Callback):
 class Validation(keras.callbacks.Callback):
     """Looks at the held-out text after each stretch and keeps the best weights.
 
-    Without held-out text the last weights are the best.
+    ``keep`` is called after each, with whether it was a gain. A stretch that was broken off by a
+    request is not looked at: the run that goes on from there looks at its end.
     """
 
     def __init__(
@@ -138,57 +147,77 @@ class Validation(keras.callbacks.Callback):
         run: Run,
         examiner: Examiner,
         listener: Listener,
-        set_total: Callable[[int], None],
+        schedule: WarmupCosine,
         patience: int | None,
         budget: Budget | None,
+        keep: Callable[[bool], None],
     ) -> None:
         super().__init__()
         self._run = run
         self._examiner = examiner
         self._listener = listener
-        self._set_total = set_total
+        self._schedule = schedule
         self._patience = patience
         self._budget = budget
-        self._without_gain = 0
+        self._keep = keep
         self._is_lowered = False
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         run = self._run
-        tensors = self._examiner.tensors()
-        point = {"step": run.step, "loss": run.loss}
-        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-            self._listener(
-                Note(
-                    f"the loss is no longer finite at step {run.step}: training ends here with the"
-                    " best weights so far; try a lower --learning-rate"
-                )
-            )
-            self.model.stop_training = True
+        is_whole = run.is_over or run.step % run.plan.validate_every == 0
+        if run.diverged or not is_whole:
             return
         began = time.monotonic()
-        if self._examiner.glance.size:
-            figure = self._examiner.evaluate(tensors, self._examiner.glance)
-            bits = point["bits_per_char"] = figure.bits_per_char
-            is_best = run.best_figure is None or bits < run.best_figure.bits_per_char
-            self._listener(Validated(run.step, run.plan.steps, run.loss, bits, is_best))
-        else:
-            figure, is_best = None, True
-        run.history.append(point)
-        if is_best:
-            run.best, run.best_figure, run.best_step = tensors, figure, run.step
-        self._without_gain = 0 if is_best else self._without_gain + 1
-        self._listener(Sample(self._examiner.sample(tensors, run.step)))
+        weights = self._examiner.tensors()
+        if not is_finite(weights):
+            run.diverged = True
+            self.model.stop_training = True
+            return
+        is_gain = look(run, self._examiner, weights, self._listener, self._schedule)
+        point = run.history[-1]  # Keras' other callbacks see it in the logs
+        logs |= {name: value for name, value in point.items() if name not in ("step", "loss")}
+        self._listener(Sample(self._examiner.sample(weights, run.step)))
         run.validation_seconds = time.monotonic() - began
-        if self._patience is not None and self._without_gain >= self._patience:
+        if self._patience is not None and run.without_gain >= self._patience:
             self._listener(Note(f"no gain in {self._patience} validations: training ends here"))
+            run.is_over = True
             self.model.stop_training = True
         elif self._budget is not None and not self._is_lowered:
             self._lower(self._budget)
+        self._keep(is_gain)
 
     def _lower(self, budget: Budget) -> None:
         run = self._run
         total = budget.lowered(run.step, run.plan, run.step_seconds, run.validation_seconds)
         if total < run.plan.steps:
             run.plan = Plan(total, run.plan.validate_every)
-            self._set_total(total)
+            run.as_planned = False
+            self._schedule.total.assign(total)
             self._is_lowered = True
+
+
+def look(
+    run: Run, examiner: Examiner, weights: Snapshot, listener: Listener, schedule: WarmupCosine
+) -> bool:
+    """Measure ``weights`` on the held-out text, keep the point and the best; True for a gain.
+
+    Without held-out text the last weights are the best.
+    """
+    figure = None
+    point = {
+        "step": run.step,
+        "loss": run.loss,
+        "learning_rate": schedule.rate_of(run.step),
+    }
+    if examiner.glance.size:
+        figure = examiner.evaluate(weights, examiner.glance)
+        point["bits_per_char"] = figure.bits_per_char
+    is_gain = run.is_gain(figure)
+    if figure is not None:
+        bits = figure.bits_per_char
+        listener(Validated(run.step, run.plan.steps, run.loss, bits, is_gain))
+    run.without_gain = 0 if is_gain else run.without_gain + 1
+    if is_gain:
+        run.keep_best(weights, figure)
+    run.add_point(point)
+    return is_gain

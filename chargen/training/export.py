@@ -1,23 +1,23 @@
 """From a Keras network to the members of the model file.
 
-Keras serialises to a path of its own; what it wrote is read back, and what differs from run to
-run (object ids, times) is left out, so that the same run makes the same bytes.
+Keras serialises weights to a path of its own; what it wrote is read back, and what differs from
+run to run (object ids) is left out, so that the same run makes the same bytes.
 """
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping
-from io import BytesIO
-from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 
-from chargen.archive import Archive, TensorEntry, build_archive, read_keras_members
+from chargen.archive import Archive, build_archive
 from chargen.config import ModelConfig
-from chargen.training.network import named_variables
+from chargen.container import TensorEntry
+from chargen.errors import ModelFileError, RunError
+from chargen.files import scratch_folder
+from chargen.records import weight_index
 from chargen.vocabulary import Vocabulary
 
 __all__ = ["export"]
@@ -29,22 +29,36 @@ def export(
     vocabulary: Vocabulary,
     training: Mapping[str, Any],
     history: list[dict[str, float]],
+    output: str | os.PathLike[str] | None = None,
 ) -> Archive:
-    """The archive of a built, uncompiled stock ``network``."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.keras"
-        network.save(path)
-        keras_config, weights = read_keras_members(path)
+    """The archive of a built, uncompiled stock ``network``.
+
+    Keras writes beside ``output``, or in the system's temporary folder, and nothing of it stays.
+    Raises ``RunError`` where it cannot, or where what it wrote could not be read back.
+    """
+    try:
+        weights = _weights(network, output)
+        index = weight_index(weights, config)
+    except (OSError, ModelFileError) as error:
+        raise RunError(f"the trained model cannot be kept: {error}") from None
     return build_archive(
         model=config,
         vocabulary=vocabulary,
         training=training,
         history=history,
         keras_version=keras.__version__,
-        keras_config=_without_object_ids(keras_config),
+        keras_config=_without_object_ids(keras.saving.serialize_keras_object(network)),
         weights=weights,
-        entries=_entries(network, weights),
+        entries={name: TensorEntry(offset, shape) for name, (offset, shape) in index.items()},
     )
+
+
+def _weights(network: keras.Sequential, output: str | os.PathLike[str] | None) -> bytes:
+    """``model.weights.h5`` as Keras puts it into a ``.keras`` file."""
+    with scratch_folder(output) as folder:
+        path = folder / "network.weights.h5"
+        network.save_weights(path)
+        return path.read_bytes()
 
 
 def _without_object_ids(value: Any) -> Any:
@@ -54,22 +68,6 @@ def _without_object_ids(value: Any) -> Any:
             for key, item in value.items()
             if key not in ("shared_object_id", "compile_config")
         }
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_object_ids(item) for item in value]
     return value
-
-
-def _entries(network: keras.Sequential, weights: bytes) -> dict[str, TensorEntry]:
-    """Where each weight lies: Keras names a layer's group after its class and counts them."""
-    found = {}
-    with h5py.File(BytesIO(weights), "r") as file:
-        groups = {
-            group["vars"].attrs["name"]: group["cell/vars"] if "cell" in group else group["vars"]
-            for group in file["layers"].values()
-        }
-        for name in named_variables(network):
-            layer, _, part = name.partition("/")
-            number = {"recurrent_kernel": 1, "bias": 2 if layer != "head" else 1}.get(part, 0)
-            dataset = groups[layer][str(number)]
-            found[name] = TensorEntry(dataset.id.get_offset(), tuple(dataset.shape))
-    return found

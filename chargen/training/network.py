@@ -17,7 +17,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from chargen.config import ModelConfig, Objective, Precision
+from chargen.errors import ModelFileError
 from chargen.training import kernels
+from chargen.training.run import Snapshot
 from chargen.training.shards import ShardedStep, num_shards
 
 __all__ = [
@@ -111,11 +113,13 @@ def named_variables(network: keras.Sequential) -> dict[str, Any]:
     return variables
 
 
-def tensors_of(network: keras.Sequential) -> dict[str, Any]:
+def tensors_of(network: keras.Sequential) -> Snapshot:
     """A copy of the network's weights, as NumPy arrays."""
-    return {
-        name: np.asarray(variable).copy() for name, variable in named_variables(network).items()
-    }
+    return _copied(named_variables(network))
+
+
+def _copied(variables: dict[str, Any]) -> Snapshot:
+    return {name: np.asarray(variable).copy() for name, variable in variables.items()}
 
 
 def assign_tensors(network: keras.Sequential, tensors: dict[str, Any]) -> None:
@@ -171,6 +175,37 @@ class TrainingNetwork(keras.Model):
         ]
         self._step: ShardedStep | None = None
         self.built = True
+
+    def _changing(self) -> dict[str, Any]:
+        """The variables that a step changes, by name.
+
+        Keras saves neither the carried states nor the seed generators nor a metric's sums.
+        """
+        self.optimizer.build(self.trainable_variables)
+        states = {f"state/{state.name}": state for states in self.states for state in states}
+        sums = {f"loss/{variable.name}": variable for variable in self._loss_tracker.variables}
+        moments = {
+            f"optimizer/{number}": variable
+            for number, variable in enumerate(self.optimizer.variables)
+        }
+        seed = {"dropout/seed": self._dropout.state}
+        return {**named_variables(self.network), **states, **sums, **moments, **seed}
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that a step changes."""
+        return _copied(self._changing())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to ``snapshot``. Raises ``ModelFileError`` where it is of another network."""
+        variables = self._changing()
+        kinds = {name: (tuple(v.shape), np.dtype(v.dtype)) for name, v in variables.items()}
+        if {name: (array.shape, array.dtype) for name, array in snapshot.items()} != kinds:
+            raise ModelFileError(
+                "the resume state is not that of its own architecture; start the run anew: --force"
+                " without --resume"
+            )
+        for name, variable in variables.items():
+            variable.assign(snapshot[name])
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         ids, carry = inputs
