@@ -22,7 +22,7 @@ PUBLIC = [path for path in FILES if "\n__all__ = " in path.read_text("utf-8")]
 ORDER = (
     {"errors"},
     {"config"},
-    {"vocabulary", "files"},
+    {"vocabulary", "files", "hdf5", "container"},
     {"permutation", "reading", "features", "signs"},
     {"corpus", "figures"},
     {"records"},
