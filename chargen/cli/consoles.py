@@ -19,8 +19,10 @@ __all__ = [
     "json_line",
     "one_line",
     "shell_word",
+    "shows_color",
     "silence",
     "sparkline",
+    "surprisal_color",
     "tell",
     "terminal_safe",
     "write_text",
@@ -30,6 +32,8 @@ _BLOCK_BYTES = 1 << 13
 _FIRST_BLOCK_BYTES = 64
 _LONGEST_WAIT = 0.2  # seconds
 _BARS = "▁▂▃▄▅▆▇█"
+# Colours of a terminal's 256, from what was expected to what was not, and the bits they begin at.
+_COLORS = ((0.0, 244), (1.0, 252), (2.5, 228), (4.5, 214), (7.0, 203))
 
 # What a terminal obeys: C0 and C1 controls but for tab and line feed, and the bidirectional
 # embeddings, overrides and isolates.
@@ -101,6 +105,20 @@ def is_terminal(stream: object) -> bool:
         return False
 
 
+def shows_color() -> bool:
+    """Whether stdout takes colours: a terminal, or whatever it is where ``FORCE_COLOR`` or
+    ``CLICOLOR_FORCE`` says so, but never with ``NO_COLOR``."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    forced = [os.environ.get(name, "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")]
+    return is_terminal(sys.stdout) or any(value not in ("", "0") for value in forced)
+
+
+def surprisal_color(bits: float) -> int:
+    """One of a terminal's 256 colours for a character that surprised a model so much."""
+    return [color for least, color in _COLORS if bits >= least][-1]
+
+
 def _stdout() -> BinaryIO:
     if sys.stdout is None:
         raise RunError("standard output is closed: there is nowhere to write to")
@@ -126,17 +144,19 @@ def json_line(record: dict[str, Any]) -> str:
 class TextSink:
     """Stdout for text as it is made: at once on a terminal, in blocks in a pipe, the first early.
 
-    Takes bytes; on a terminal, what it would obey is made safe. Leaving it ends the last line.
+    Takes bytes. On a terminal, and wherever it is ``shown`` by a reader that obeys a terminal's
+    escapes, text is made safe. Leaving it ends the last line.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shown: bool = False) -> None:
         self._stream = _stdout()
-        self.is_terminal = is_terminal(sys.stdout)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # for a terminal
+        self._is_terminal = is_terminal(sys.stdout)
+        self._is_shown = shown or self._is_terminal
+        self._shows_color = shows_color()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # of what is shown
         self._pending = bytearray()
-        self._limit = 1 if self.is_terminal else _FIRST_BLOCK_BYTES
+        self._limit = 1 if self._is_terminal else _FIRST_BLOCK_BYTES
         self._last = b"\n"
-        self._color: int | None = None
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -158,29 +178,27 @@ class TextSink:
             self.flush()
 
     def write(self, data: bytes, *, color: int | None = None) -> None:
-        """``color`` is one of a terminal's 256; elsewhere, or with ``NO_COLOR``, it is nothing."""
+        """``color`` is one of a terminal's 256; where text is not shown, or `shows_color` says no,
+        it is nothing."""
         if not data:
             return
-        if color is not None and self.is_terminal and not os.environ.get("NO_COLOR"):
-            self.flush()
-            self._color = color
-        self._pending += data
+        self._pending += self._for_eyes(data, color) if self._is_shown else data
         self._last = data[-1:]
         late = time.monotonic() - self._flushed > _LONGEST_WAIT
         if len(self._pending) >= self._limit or late:
             self.flush()
-            self._limit = 1 if self.is_terminal else _BLOCK_BYTES
+            self._limit = 1 if self._is_terminal else _BLOCK_BYTES
+
+    def _for_eyes(self, data: bytes, color: int | None) -> bytes:
+        text = terminal_safe(self._decoder.decode(data))  # nothing, until a character is whole
+        if color is not None and text and self._shows_color:
+            text = f"\x1b[38;5;{color}m{text}\x1b[0m"
+        return text.encode()
 
     def flush(self) -> None:
         """Write what is pending."""
         data = bytes(self._pending)
         self._pending.clear()
-        if self.is_terminal:
-            text = terminal_safe(self._decoder.decode(data))
-            if self._color is not None and text:
-                text = f"\x1b[38;5;{self._color}m{text}\x1b[0m"
-                self._color = None
-            data = text.encode()
         self._stream.write(data)
         self._stream.flush()
         self._flushed = time.monotonic()

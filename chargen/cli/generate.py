@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
-# Colours of a terminal's 256, from what was expected to what was not, and the bits they begin at.
-_COLORS = ((0.0, 244), (1.0, 252), (2.5, 228), (4.5, 214), (7.0, 203))
 
 
 @click.command("generate", short_help="Write new text.")
@@ -194,13 +192,14 @@ def _hint(prompt: str | None) -> None:
 
 def _write_pieces(pieces: Iterator[Piece], echo: bytes, surprisal: bool) -> None:
     """One text as it is made."""
-    from chargen.cli.consoles import TextSink
+    from chargen.cli.consoles import TextSink, shows_color, surprisal_color
 
-    with TextSink() as sink:
+    is_colored = surprisal and shows_color()
+    with TextSink(shown=is_colored) as sink:
         sink.write(echo)
-        if surprisal and sink.is_terminal:
+        if is_colored:
             for piece in pieces:
-                sink.write(piece.data, color=_color(piece.surprisal))
+                sink.write(piece.data, color=surprisal_color(piece.surprisal / math.log(2)))
         else:
             for piece in pieces:
                 sink.write(piece.data)
@@ -307,8 +306,3 @@ def _unescaped(text: str | None) -> str | None:
         return _ESCAPES[match[1]]
 
     return re.sub(r"\\(.?)", character, text, flags=re.DOTALL)
-
-
-def _color(nats: float) -> int:
-    bits = nats / math.log(2)
-    return [color for least, color in _COLORS if bits >= least][-1]
