@@ -79,6 +79,11 @@ class Model:
         return Engine(self.config, self._archive.tensors)
 
     @property
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The weights by name, in Keras' layouts: see ``ModelConfig.tensor_shapes``."""
+        return self._archive.tensors
+
+    @property
     def window(self) -> int | None:
         """The rolling window of a model trained on windows; None where state is carried."""
         if self.training.get("objective") != "last":

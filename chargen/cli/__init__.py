@@ -21,7 +21,7 @@ from chargen.errors import ChargenError
 
 __all__ = ["cli", "main"]
 
-_COMMANDS = ("train", "generate", "evaluate", "score", "info", "completion")
+_COMMANDS = ("train", "generate", "evaluate", "score", "plot", "info", "completion")
 _USAGE_STATUS = 2
 _FAILURE_STATUS = 1
 
