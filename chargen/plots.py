@@ -45,7 +45,8 @@ _LEGEND_COLUMNS = 90  # characters
 _ROW = 80  # characters of a text
 _MOST_ROWS = 6
 LONGEST_SPELLED = _ROW * _MOST_ROWS  # characters
-_MOST_LABELS = 300
+_MOST_CROWDED = 100  # labels that may touch one another
+_PLANE = (6.6, 4.8)  # inches
 
 
 def _finish(figure: Figure, panels: Iterable[Axes], handles: Sequence[Artist] = ()) -> None:
@@ -118,7 +119,7 @@ def memory(
                 np.arange(norms.size),
                 np.where(norms > 0, norms, np.nan) / (norms[0] if relative else 1.0),
                 color=_COLORS[number % len(_COLORS)],
-                linestyle=_DASHES[number % len(_DASHES)],
+                linestyle=_DASHES[(number + number // len(_COLORS)) % len(_DASHES)],
                 label=drawable(name),
             )
         axes.set_yscale("log")
@@ -219,15 +220,14 @@ def embedding(
     look: Look = PAPER,
 ) -> Figure:
     """The embedding in two dimensions, with the label of each of its V rows in the colour of its
-    kind (see `signs`). Of many, those furthest from the middle are named; the rest are dots."""
+    kind (see `signs`). Of more than a hundred, those without room for their label are dots."""
     with settings(look):
         figure = blank(look, 6.4)
         axes = figure.subplots()
         points = projection.points
-        furthest = np.argsort(-np.linalg.norm(points, axis=1), kind="stable")
-        is_named = np.zeros(len(points), np.bool_)
-        is_named[furthest[:_MOST_LABELS]] = True
-        size = 11 if len(points) <= 100 else 8
+        shown = [drawable(label) for label in labels]
+        size = 11 if len(points) <= _MOST_CROWDED else 8
+        is_named = _with_room(points, shown, size)
         for kind, color in (_COLOR_OF | {"space": look.ink}).items():
             is_kind = np.array([other == kind for other in kinds])
             if not is_kind.any():
@@ -238,7 +238,7 @@ def embedding(
             style: dict[str, Any] = {"color": color, "ha": "center", "va": "center"}
             style |= {"weight": "bold", "fontsize": size + 4 * (kind == "sign")}
             for row in np.flatnonzero(is_kind & is_named).tolist():
-                axes.text(points[row, 0], points[row, 1], drawable(labels[row]), **style)
+                axes.text(points[row, 0], points[row, 1], shown[row], **style)
         axes.update_datalim(points)
         axes.set_aspect("equal", adjustable="datalim")
         axes.margins(0.06)
@@ -251,3 +251,21 @@ def embedding(
         )
         _finish(figure, [axes])
         return figure
+
+
+def _with_room(points: Floats, labels: Sequence[str], size: int) -> NDArray[np.bool_]:
+    """Which of many labels can stand at their points, clear of each other: the one furthest from
+    the middle comes first. ``size`` is that of the letters, in points of print."""
+    if len(points) <= _MOST_CROWDED:
+        return np.ones(len(points), np.bool_)
+    scale = 72 * np.min(np.array(_PLANE) / np.maximum(np.ptp(points, axis=0), 1e-30))
+    places = scale * points
+    halves = size * np.array([[0.4 * len(label) + 0.2, 0.7] for label in labels])
+    named: list[int] = []
+    for row in np.argsort(-np.linalg.norm(points, axis=1), kind="stable").tolist():
+        apart = np.abs(places[named] - places[row]) > halves[named] + halves[row]
+        if apart.any(axis=1).all():
+            named.append(row)
+    found = np.zeros(len(points), np.bool_)
+    found[named] = True
+    return found

@@ -260,15 +260,21 @@ def test_an_embedding_has_each_label_at_its_point() -> None:
         assert axes.viewLim.contains(x, y)
 
 
-def test_of_a_large_vocabulary_the_outermost_are_named() -> None:
-    points = RNG.normal(size=(1000, 2))
-    plane = PLANE._replace(points=points)
-    (axes,) = plots.embedding(plane, ["x"] * 1000, ["letter", "sign"] * 500).axes
+def test_labels_of_a_large_vocabulary_stand_clear_of_each_other() -> None:
+    plane = PLANE._replace(points=RNG.normal(size=(700, 2)))
+    labels = [["x", "\\xe9", "W", "一"][row % 4] for row in range(700)]
+    figure = plots.embedding(plane, labels, ["letter", "byte"] * 350)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
     named = {text.get_position() for text in axes.texts}
-    assert len(named) == 300
-    dots = np.concatenate([np.asarray(dots.get_offsets()) for dots in axes.collections])
-    assert len(dots) == 700
-    assert np.linalg.norm(dots, axis=1).max() <= min(math.hypot(*place) for place in named)
+    assert len(named) > 50
+    furthest = max(plane.points.tolist(), key=lambda point: math.hypot(*point))
+    assert tuple(furthest) in named
+    dots = {tuple(dot) for drawn in axes.collections for dot in drawn.get_offsets().tolist()}
+    assert named.isdisjoint(dots)
+    assert named | dots == set(map(tuple, plane.points.tolist()))
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(box.overlaps(other) for box, other in itertools.combinations(boxes, 2))
 
 
 # signs
