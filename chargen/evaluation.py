@@ -4,7 +4,8 @@ One definition everywhere: the mean over characters 2…N of the text, read in o
 state, of -log p(character | what came before it); summed, then divided once. A model trained on
 windows sees only the ``window`` characters before each. The fast path reads many places of the
 text at once, each warmed on the unscored characters before it; the sequential path is its slow
-twin. This room does not know who asks.
+twin. What a model is compared with is measured on the same characters. This room does not know who
+asks.
 """
 
 from __future__ import annotations
@@ -17,9 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen.compressors import added_bytes
 from chargen.engine import Engine
+from chargen.errors import TextError
+from chargen.ngrams import witten_bell
+from chargen.vocabulary import Vocabulary
 
-__all__ = ["Evaluation", "LineScore", "evaluate", "score_lines", "surprisal_blocks", "surprisals"]
+__all__ = [
+    "Evaluation",
+    "LineScore",
+    "baselines",
+    "evaluate",
+    "score_lines",
+    "surprisal_bits",
+    "surprisal_blocks",
+    "surprisals",
+]
 
 Indices = NDArray[np.integer[Any]]
 
@@ -30,6 +44,8 @@ _WINDOWS = 512  # rolling windows read at a time, likewise
 _LARGEST_LOGITS = 1 << 23  # numbers
 _LONG_LINE = 1024  # characters: a longer line is read alone, as a text
 _UNKNOWN_NATS = math.log(0x110000)  # of a character that the model never saw
+_LONGEST_GRAM = 6
+_PIECE = 1 << 20  # characters decoded at a time
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,77 @@ class Evaluation:
 
 
 def evaluate(engine: Engine, tokens: Indices, *, window: int | None = None) -> Evaluation:
-    """The figure of ``tokens`` (N,), N ≥ 2. ``window`` is that of a model trained on windows."""
-    if tokens.size < 2:
-        raise ValueError("a figure needs at least 2 tokens")
+    """The figure of ``tokens`` (N,). ``window`` is that of a model trained on windows. Raises
+    ``TextError`` for fewer than two tokens."""
+    _check_size(tokens)
     nats, hits = 0.0, 0
     for _, surprisal, is_hit in surprisal_blocks(engine, tokens, window=window):
         nats += float(surprisal.sum(dtype=np.float64))
         hits += int(is_hit.sum())
     return Evaluation(nats, hits, tokens.size - 1)
+
+
+def surprisal_bits(
+    engine: Engine, tokens: Indices, *, window: int | None = None
+) -> NDArray[np.float64]:
+    """The surprisal of each of ``tokens`` (N,) in bits, (N,); the first, which nothing comes
+    before, is not a number. Raises ``TextError`` for fewer than two tokens."""
+    _check_size(tokens)
+    bits = np.full(tokens.size, np.nan)
+    for positions, nats, _ in surprisal_blocks(engine, tokens, window=window):
+        bits[positions] = nats / math.log(2)
+    return bits
+
+
+def baselines(
+    tokens: Indices, vocabulary: Vocabulary, training: Indices | None = None
+) -> dict[str, float]:
+    """Bits per character of what a model is compared with, on the same characters 2…N of
+    ``tokens`` (N,), by name:
+
+    * ``uniform``: every character of the vocabulary is as likely as the others;
+
+    and with ``training`` text (M,):
+
+    * ``1-gram`` to ``6-gram``: interpolated Witten-Bell n-grams of it, see ``chargen.ngrams``;
+    * ``gzip``, ``bz2``, ``xz``: 8 times the bytes that these characters, as UTF-8 or as the bytes
+      of a byte model, add to the compressed training text and first character. gzip looks back
+      no further than 32 kB; see ``chargen.compressors``.
+
+    Raises ``TextError`` for fewer than two tokens, and where there is nothing to train on.
+    """
+    _check_size(tokens)
+    found = {"uniform": math.log2(len(vocabulary))}
+    if training is None:
+        return found
+    if not training.size:
+        raise TextError(
+            "the training text holds no character that the model knows; --train-text names another"
+        )
+    characters = tokens.size - 1
+    grams = witten_bell(
+        training, tokens, vocabulary_size=len(vocabulary), order=_LONGEST_GRAM
+    )  # (6, n) each
+    for order, nats in enumerate(sum(block.sum(axis=1) for block in grams), start=1):
+        found[f"{order}-gram"] = float(nats) / math.log(2) / characters
+    given = _pieces(training, vocabulary) + _pieces(tokens[:1], vocabulary)
+    for name, added in added_bytes(given, _pieces(tokens[1:], vocabulary)).items():
+        found[name] = 8 * added / characters
+    return found
+
+
+def _check_size(tokens: Indices) -> None:
+    if tokens.size < 2:
+        raise TextError(
+            f"the text holds {tokens.size} known character(s); a figure needs at least 2"
+        )
+
+
+def _pieces(tokens: Indices, vocabulary: Vocabulary) -> list[bytes]:
+    return [
+        vocabulary.decode_bytes(tokens[start : start + _PIECE])
+        for start in range(0, tokens.size, _PIECE)
+    ]
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,18 @@ from numpy.typing import NDArray
 
 from chargen.archive import Archive, read_archive, write_archive
 from chargen.config import SamplingConfig
-from chargen.corpus import Tokens, encode_with, read_corpus
+from chargen.corpus import Corpus, Tokens, encode_with, read_corpus
 from chargen.engine import Engine
 from chargen.errors import TextError, UsageError
-from chargen.evaluation import Evaluation, LineScore, evaluate, score_lines, surprisals
+from chargen.evaluation import (
+    Evaluation,
+    LineScore,
+    baselines,
+    evaluate,
+    score_lines,
+    surprisal_bits,
+    surprisals,
+)
 from chargen.generation import Generated, Stop, StopRules, generate_samples, generate_tokens
 from chargen.sampling import Sampler
 from chargen.vocabulary import UnknownPolicy, Vocabulary
@@ -242,15 +250,39 @@ class Model:
 
     def evaluate_tokens(self, tokens: Tokens, *, skipped: int = 0) -> Evaluation:
         """The figure of text that is already encoded with this model's vocabulary."""
-        if tokens.size < 2:
-            raise TextError(
-                f"the text holds {tokens.size} known character(s); a figure needs at least 2"
-            )
         found = evaluate(self.engine, tokens, window=self.window)
         return Evaluation(found.nats, found.hits, found.characters, skipped)
 
+    def surprisal_bits(
+        self, text: str | bytes, *, unknown: UnknownPolicy = "error"
+    ) -> NDArray[np.float64]:
+        """The surprisal in bits of each known character of ``text``, (N,); the first one's is not
+        a number."""
+        tokens, _ = encode_with([text], self.vocabulary, unknown=unknown)
+        return surprisal_bits(self.engine, tokens, window=self.window)
+
+    def baselines(
+        self,
+        text: str | bytes,
+        training_text: str | bytes | None = None,
+        *,
+        unknown: UnknownPolicy = "error",
+    ) -> dict[str, float]:
+        """Bits per character of what to compare ``evaluate(text)`` with, by name; see
+        ``chargen.evaluation.baselines``. Unknown characters of the training text are skipped."""
+        tokens, _ = encode_with([text], self.vocabulary, unknown=unknown)
+        training = None
+        if training_text is not None:
+            training, _ = encode_with([training_text], self.vocabulary, unknown="skip")
+        return baselines(tokens, self.vocabulary, training)
+
     def held_out_part(self, corpus: Sequence[str | os.PathLike[str]]) -> Tokens:
         """The part of its own corpus that was held out when this model was trained."""
+        return self.own_corpus(corpus).held_out_part
+
+    def own_corpus(self, corpus: Sequence[str | os.PathLike[str]]) -> Corpus:
+        """The corpus that this model was trained on, split as it was then; raises ``TextError`` if
+        it is another one."""
         recorded = self.training
         read = read_corpus(
             corpus,
@@ -266,7 +298,7 @@ class Model:
                 "this is not the corpus that the model was trained on: its length or its characters"
                 " differ; leave --held-out out to measure the whole text"
             )
-        return read.held_out_part
+        return read
 
     def info(self) -> dict[str, Any]:
         """Everything the file says about the model, as plain values."""

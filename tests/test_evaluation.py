@@ -1,5 +1,8 @@
 """The figure: fast path, sequential twin and windows against plain loops in float64."""
 
+import bz2
+import gzip
+import lzma
 import math
 from functools import cache
 
@@ -15,12 +18,13 @@ from networks import (
     stock_network,
     tensors_of,
 )
+from test_ngrams import slow_bits
 
 from chargen import evaluation
 from chargen.archive import Archive
 from chargen.engine import Engine
 from chargen.errors import TextError
-from chargen.evaluation import Evaluation, evaluate, surprisal_blocks
+from chargen.evaluation import Evaluation, baselines, evaluate, surprisal_bits, surprisal_blocks
 from chargen.model import Model
 from chargen.vocabulary import Vocabulary
 
@@ -222,7 +226,7 @@ def test_a_terrible_model_has_a_finite_figure(size, options):
 @pytest.mark.parametrize("size", (0, 1))
 @pytest.mark.parametrize("window", (None, 5))
 def test_there_is_no_figure_of_less_than_two_tokens(size, window):
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(TextError, match=f"holds {size} .* at least 2"):
         evaluate(fixed_engine([0.0, 0.0]), np.zeros(size, np.uint8), window=window)
 
 
@@ -235,3 +239,103 @@ def test_a_model_says_in_one_line_that_a_text_is_too_short(text):
         model.evaluate(text)
     assert "\n" not in str(caught.value)
     assert model.evaluate("ab").characters == 1
+
+
+# surprisal, character by character
+
+
+@pytest.mark.parametrize("window", (None, 5))
+@pytest.mark.parametrize("size", (2, 600, 2000))
+def test_surprisals_in_bits_are_those_of_the_figure(size, window):
+    engine, tokens = realistic_engine("gru"), text_of("gru")[:size]
+    bits = surprisal_bits(engine, tokens, window=window)
+    assert bits.shape == tokens.shape
+    assert np.isnan(bits[0])
+    assert bits[1:].mean() == pytest.approx(
+        evaluate(engine, tokens, window=window).bits_per_char, rel=1e-6
+    )
+    nats, _ = laid_out(engine, tokens, window=window)
+    np.testing.assert_allclose(bits[1:] * math.log(2), nats, rtol=1e-6)
+
+
+def test_there_is_no_surprisal_in_less_than_two_tokens():
+    with pytest.raises(TextError, match=r"holds 1 .* at least 2"):
+        surprisal_bits(fixed_engine([0.0, 0.0]), np.zeros(1, np.uint8))
+
+
+# what a model is compared with
+
+COMPRESSORS = {
+    "gzip": lambda data: gzip.compress(data, 9),
+    "bz2": lambda data: bz2.compress(data, 9),
+    "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+}
+NAMES = ["uniform", *(f"{order}-gram" for order in range(1, 7)), *COMPRESSORS]
+FABLE = "The wolf said to the crane: “Thank you for nothing.”\n" * 3 + "The wolf was ill. Ça va.\n"
+TRAINING = "A crane and a wolf, the wolf and the crane; naïve “crane”.\n" * 20 + "The wolf said\n"
+
+
+@pytest.mark.parametrize("kind", ("char", "byte"))
+@pytest.mark.parametrize("piece", (1, 7, 1 << 20))
+def test_baselines_are_those_of_the_slow_twins(kind, piece, monkeypatch):
+    """n-grams in dictionaries, compressors on whole strings; of characters 2 to N alone."""
+    monkeypatch.setattr(evaluation, "_PIECE", piece)
+    vocabulary = Vocabulary.of_bytes() if kind == "byte" else Vocabulary.from_text(TRAINING + FABLE)
+    text, training = vocabulary.encode(FABLE), vocabulary.encode(TRAINING)
+    found = baselines(text, vocabulary, training)
+    assert list(found) == NAMES
+    assert found["uniform"] == pytest.approx(math.log2(len(vocabulary)))
+
+    grams = slow_bits(training.tolist(), text.tolist(), len(vocabulary), 6).mean(axis=1)
+    assert [found[name] for name in NAMES[1:7]] == pytest.approx(grams.tolist(), abs=1e-9)
+
+    given, whole = (TRAINING + FABLE[0]).encode(), (TRAINING + FABLE).encode()
+    for name, compress in COMPRESSORS.items():
+        added = len(compress(whole)) - len(compress(given))
+        assert found[name] == pytest.approx(8 * added / (text.size - 1)), name
+
+
+def test_without_training_text_a_model_is_compared_with_a_uniform_choice_alone():
+    tokens = np.array([0, 1, 2])
+    assert baselines(tokens, Vocabulary.from_text("abcdefgh")) == {"uniform": 3}
+
+
+@pytest.mark.parametrize("text", ("aba", "a" * 5000))
+def test_baselines_of_little_or_dull_text_are_numbers(text):
+    vocabulary = Vocabulary.from_text("ab")
+    found = baselines(vocabulary.encode(text), vocabulary, vocabulary.encode("abba"))
+    assert list(found) == NAMES
+    assert all(math.isfinite(bits) for bits in found.values())
+    if len(text) > 3:
+        assert found["xz"] < 0.2
+
+
+def test_a_vocabulary_of_one_character_holds_no_bits():
+    vocabulary = Vocabulary.from_text("a")
+    found = baselines(vocabulary.encode("aaaa"), vocabulary, vocabulary.encode("aa"))
+    assert [found[name] for name in NAMES[:7]] == pytest.approx([0] * 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "training", "told"),
+    [("", "ab", "holds 0"), ("a", "ab", "holds 1"), ("ab", "", "training text holds no character")],
+)
+def test_there_are_no_baselines_of_nothing(text, training, told):
+    vocabulary = Vocabulary.from_text("ab")
+    with pytest.raises(TextError, match=told) as caught:
+        baselines(vocabulary.encode(text), vocabulary, vocabulary.encode(training))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_tells_surprisals_and_baselines_of_its_own_characters():
+    config = small_config("rnn", vocabulary_size=3)
+    vocabulary = Vocabulary.from_text("abc")
+    model = Model(Archive({}, config, vocabulary, {}, [], random_tensors(config)))
+    bits = model.surprisal_bits("a☃bcab", unknown="skip")
+    assert np.isnan(bits[0])
+    assert bits[1:].mean() == pytest.approx(model.evaluate("abcab").bits_per_char, rel=1e-6)
+    expected = baselines(vocabulary.encode("abcab"), vocabulary, vocabulary.encode("abab"))
+    assert model.baselines("abcab", "ab☃ab") == expected
+    assert model.baselines("abcab") == {"uniform": math.log2(3)}
+    with pytest.raises(TextError, match="☃"):
+        model.baselines("abc☃", "ab")

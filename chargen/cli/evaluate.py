@@ -3,27 +3,69 @@
 from __future__ import annotations
 
 import json
+import os
+from typing import TYPE_CHECKING
 
 import click
 
 from chargen.cli.options import encoding_option, model_option, unknown_option
+from chargen.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from chargen.corpus import Tokens
+    from chargen.evaluation import Evaluation
+    from chargen.vocabulary import Vocabulary
 
 __all__ = ["command"]
 
+_THIS_MODEL = "this model"
+_ROWS = 1 << 14  # of the table of characters, made at a time
+
 
 @click.command("evaluate", short_help="Measure how well the model expects a text.")
-@click.argument("file", metavar="FILE")
+@click.argument("file", type=click.Path(allow_dash=True), metavar="FILE")
 @model_option
 @click.option(
     "--held-out",
     is_flag=True,
     help="FILE is the corpus the model was trained on: measure the part that was held out.",
 )
+@click.option(
+    "--train-text",
+    multiple=True,
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    help="Compare with n-grams and compressors that are given this text first: a file, a folder or"
+    " a glob; may be given several times. With --held-out, the corpus named again is the part of it"
+    " that was trained on.",
+)
+@click.option(
+    "--per-char",
+    is_flag=True,
+    help="Write a line for each character instead: it, a tab, and its surprisal in bits.",
+)
+@click.option(
+    "--color",
+    is_flag=True,
+    help="Write the text instead, each character colored by its surprisal: on a terminal, or with"
+    " FORCE_COLOR set.",
+)
 @unknown_option
 @encoding_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 def command(
-    file: str, model: str, held_out: bool, unknown: str, encoding: str, as_json: bool
+    file: str,
+    model: str,
+    held_out: bool,
+    train_text: tuple[str, ...],
+    per_char: bool,
+    color: bool,
+    unknown: str,
+    encoding: str,
+    as_json: bool,
 ) -> None:
     """Measure how well the model expects the text in FILE ('-' is stdin).
 
@@ -33,25 +75,83 @@ def command(
     \b
       chargen evaluate other.txt
       chargen evaluate corpus.txt --held-out --json
+      chargen evaluate corpus.txt --held-out --train-text corpus.txt
+      FORCE_COLOR=1 chargen evaluate other.txt --color | less -R
     """
-    from chargen.cli.consoles import write_text
+    _check_options(file, held_out, train_text, per_char, color, as_json)
+
     from chargen.corpus import read_tokens
+    from chargen.evaluation import baselines, surprisal_bits
     from chargen.model import load
 
     loaded = load(model)
+    vocabulary = loaded.vocabulary
+    own = None
     if held_out:
-        found = loaded.evaluate_tokens(loaded.held_out_part([file]))
+        corpus = loaded.own_corpus([file])
+        tokens, skipped, own = corpus.held_out_part, 0, corpus.training_part
     else:
         tokens, skipped = read_tokens(
             [file],
-            loaded.vocabulary,
+            vocabulary,
             encoding=encoding,
             unknown=unknown,  # type: ignore[arg-type]
         )
-        found = loaded.evaluate_tokens(tokens, skipped=skipped)
-    if as_json:
-        write_text(json.dumps(found.to_dict()))
+    if per_char or color:
+        bits = surprisal_bits(loaded.engine, tokens, window=loaded.window)
+        write = _write_characters if per_char else _write_colored
+        write(tokens, bits, vocabulary)
         return
+    found = loaded.evaluate_tokens(tokens, skipped=skipped)
+    training = _training_text(train_text, vocabulary, encoding, file, own) if train_text else None
+    rivals = baselines(tokens, vocabulary, training)
+    if as_json:
+        from chargen.cli.consoles import write_text
+
+        write_text(json.dumps({**found.to_dict(), "baselines": rivals}))
+    else:
+        _write_figures(found, rivals, shows_skipped=unknown == "skip")
+
+
+def _check_options(
+    file: str,
+    held_out: bool,
+    train_text: tuple[str, ...],
+    per_char: bool,
+    color: bool,
+    as_json: bool,
+) -> None:
+    forms = {"--per-char": per_char, "--color": color, "--json": as_json}
+    chosen = [name for name, is_chosen in forms.items() if is_chosen]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} each say what to write: give one")
+    if train_text and (per_char or color):
+        raise UsageError(
+            f"--train-text adds figures to compare with, and {chosen[0]} writes none: give one"
+        )
+    if file == "-" and "-" in train_text and not held_out:
+        raise UsageError("'-' is named twice: standard input can be read only once")
+
+
+def _training_text(
+    names: tuple[str, ...], vocabulary: Vocabulary, encoding: str, file: str, own: Tokens | None
+) -> Tokens:
+    """What ``names`` hold; ``own``, the rest of a corpus with a held-out part, for ``file``."""
+    import numpy as np
+
+    from chargen.corpus import read_tokens
+
+    corpus = None if own is None else os.path.realpath(file)
+    others = [name for name in names if os.path.realpath(name) != corpus]
+    if own is not None and not others:
+        return own
+    read, _ = read_tokens(others, vocabulary, encoding=encoding, unknown="skip")
+    return read if own is None or len(others) == len(names) else np.concatenate([own, read])
+
+
+def _write_figures(found: Evaluation, rivals: dict[str, float], *, shows_skipped: bool) -> None:
+    from chargen.cli.consoles import write_text
+
     rows = [
         ("bits per character", f"{found.bits_per_char:.4f}"),
         ("nats per character", f"{found.nats_per_char:.4f}"),
@@ -59,6 +159,67 @@ def command(
         ("accuracy", f"{100 * found.accuracy:.2f} %"),
         ("characters", f"{found.characters:,}"),
     ]
-    if unknown == "skip":
+    if shows_skipped:
         rows.append(("skipped as unknown", f"{found.skipped:,}"))
-    write_text("\n".join(f"{name:<20}{value}" for name, value in rows))
+    lines = [f"{name:<20}{value}" for name, value in rows]
+    lines += ["", "bits per character, the best first:"]
+    ranking = sorted({**rivals, _THIS_MODEL: found.bits_per_char}.items(), key=lambda item: item[1])
+    for name, bits in ranking:
+        mark = ">" if name == _THIS_MODEL else " "
+        lines.append(f"{mark} {name:<15}{bits:9.4f}")
+    write_text("\n".join(lines))
+
+
+def _write_characters(tokens: Tokens, bits: NDArray[np.float64], vocabulary: Vocabulary) -> None:
+    """A table of tab-separated values: each character, escaped as in JSON, and its surprisal."""
+    from chargen.cli.consoles import TextSink
+
+    names = [_escaped(point, vocabulary.kind == "byte") for point in vocabulary.characters]
+    with TextSink() as sink:
+        sink.write(b"character\tbits\n")
+        for start in range(0, tokens.size, _ROWS):
+            rows = slice(start, start + _ROWS)
+            shown = [f"{surprisal:.4f}" for surprisal in bits[rows].tolist()]
+            if start == 0:
+                shown[0] = ""
+            lines = [
+                f"{names[token]}\t{surprisal}\n"
+                for token, surprisal in zip(tokens[rows].tolist(), shown, strict=True)
+            ]
+            sink.write("".join(lines).encode())
+
+
+def _escaped(point: int, is_byte: bool) -> str:
+    r"""A character as in a JSON string, but for the quotation mark, if it has no shape of its own
+    or is a backslash; a byte beyond ASCII as ``\x`` and its two digits."""
+    if is_byte and point >= 0x80:
+        return f"\\x{point:02x}"
+    character = chr(point)
+    if character.isprintable() and character != "\\":
+        return character
+    return json.dumps(character)[1:-1]
+
+
+def _write_colored(tokens: Tokens, bits: NDArray[np.float64], vocabulary: Vocabulary) -> None:
+    """The text, each character coloured by its surprisal: of a byte model, by the sum over its
+    bytes. The first has no colour, and line breaks have none, so that a pager keeps the others."""
+    import numpy as np
+
+    from chargen.cli.consoles import TextSink, surprisal_color
+
+    starts = np.arange(tokens.size)
+    if vocabulary.kind == "byte":
+        starts = starts[(starts == 0) | (tokens & 0xC0 != 0x80)]  # all but continuations
+    sums = np.add.reduceat(np.nan_to_num(bits), starts)
+    no_color = -1
+    colors = np.array([surprisal_color(one) for one in sums.tolist()])
+    colors[0] = no_color
+    colors[tokens[starts] == vocabulary.line_break] = no_color
+    runs = np.concatenate([[0], np.flatnonzero(np.diff(colors)) + 1])
+    begins = starts[runs].tolist()
+    with TextSink(shown=True) as sink:
+        for begin, end, color in zip(
+            begins, [*begins[1:], tokens.size], colors[runs].tolist(), strict=True
+        ):
+            data = vocabulary.decode_bytes(tokens[begin:end])
+            sink.write(data, color=None if color == no_color else color)
