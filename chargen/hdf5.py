@@ -4,8 +4,9 @@ A model file may come from a stranger, so no HDF5 library is ever run on it. Thi
 the structure, within fixed limits, and answers or refuses. It knows superblock version 0, groups
 of symbol tables, and contiguous or compact datasets of little-endian integers and IEEE floats; no
 soft or external links, chunks, filters or committed types. No byte may belong to two parts, which
-excludes cycles and shared objects and bounds the work by the limits below. Attributes and fill
-values are skipped unread. Sections (§) are those of the HDF5 File Format Specification, version
+excludes cycles and shared objects and bounds the work by the limits below. Fill values and the
+attributes of groups are skipped unread; a dataset may have no attribute, for Keras rounds weights
+whose ``dtype`` attribute says so. Sections (§) are those of the HDF5 File Format Specification, version
 3.0. This room knows nothing of archives, models or NumPy.
 """
 
@@ -29,9 +30,9 @@ _LARGEST_RANK = 32
 _UNDEFINED = 2**64 - 1
 _NO_FREE_BLOCK = 1
 _DATASPACE, _DATATYPE, _LAYOUT, _CONTINUATION, _SYMBOL_TABLE = 0x01, 0x03, 0x08, 0x10, 0x11
+_ATTRIBUTE = 0x0C
 _OF_A_DATASET = {_DATASPACE, _DATATYPE, _LAYOUT}
-# NIL, both fill values, attribute, both modification times
-_SKIPPED = {0x00, 0x04, 0x05, 0x0C, 0x0E, 0x12}
+_SKIPPED = {0x00, 0x04, 0x05, 0x0E, 0x12}  # NIL, both fill values, both modification times
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ class _File:
             raise ValueError(f"an object header of unknown version {version}")
         found: dict[int, _Span] = {}
         num_messages, blocks = 0, [(span.end, size)]
+        has_attribute = False
         for block in blocks:
             for kind, body in self._block(self._claim("header messages", *block)):
                 num_messages += 1
@@ -162,10 +164,14 @@ class _File:
                     blocks.append((start, size))
                 elif kind in (_DATASPACE, _DATATYPE, _LAYOUT, _SYMBOL_TABLE) and kind not in found:
                     found[kind] = body
+                elif kind == _ATTRIBUTE:
+                    has_attribute = True
                 elif kind not in _SKIPPED:
                     raise ValueError(f"a second or unknown header message of type {kind:#06x}")
         if num_messages != expected:
             raise ValueError(f"{num_messages} header messages, where {expected} were announced")
+        if has_attribute and _SYMBOL_TABLE not in found:
+            raise ValueError("a dataset with an attribute")
         return found
 
     def _block(self, block: _Span) -> Iterator[tuple[int, _Span]]:
