@@ -54,6 +54,7 @@ FORMAT = 1
 
 _METADATA, _CONFIG, _WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
 _HDF5_STRUCTURE = 1 << 17  # bytes of the weights member that are no numbers, at most
+_LARGEST_CONFIG = 1 << 18  # bytes: sixteen layers take 30,000
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def verify_archive(path: str | os.PathLike[str]) -> Archive:
 
 def _parse(read: Callable[[str, int], bytes]) -> Archive:
     """The model of the members that ``read(name, limit)`` gives."""
-    members = {name: read(name, LARGEST_JSON) for name in (_METADATA, _CONFIG)}
+    members = {_METADATA: read(_METADATA, LARGEST_JSON), _CONFIG: read(_CONFIG, _LARGEST_CONFIG)}
     ours = json_object(members[_METADATA], _METADATA).get("chargen")
     keras_config = json_object(members[_CONFIG], _CONFIG)
     if ours is None:
@@ -148,6 +149,8 @@ def _parse(read: Callable[[str, int], bytes]) -> Archive:
         raise Damaged(
             f"a vocabulary of {len(vocabulary)}, a model for {model.vocabulary_size} characters"
         )
+    if vocabulary.kind != training["tokens"]:
+        raise Damaged(f"a vocabulary of {vocabulary.kind}s, trained on {training['tokens']}s")
     if set(index) != set(model.tensor_shapes):
         raise Damaged("its list of tensors is not that of its architecture")
     for name, shape in model.tensor_shapes.items():
@@ -259,9 +262,14 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
         raise RunError(f"the trained model cannot be kept: {error}") from None
 
 
-def write_archive(path: str | os.PathLike[str], archive: Archive) -> None:
+def write_archive(
+    path: str | os.PathLike[str],
+    archive: Archive,
+    *,
+    outdated: str | os.PathLike[str] | None = None,
+) -> None:
     """Write a model file whole or not at all: the file at ``path`` is the old or the new one.
 
-    Raises ``RunError`` where the write fails.
+    A file ``outdated`` by the new one goes as it comes. Raises ``RunError`` where the write fails.
     """
-    write_atomically(path, packed(archive.members))
+    write_atomically(path, packed(archive.members), outdated=outdated)

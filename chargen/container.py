@@ -16,7 +16,6 @@ import io
 import json
 import math
 import os
-import re
 import stat
 import struct
 import zipfile
@@ -35,6 +34,7 @@ from chargen.errors import ModelFileError
 __all__ = [
     "LARGEST_FILE",
     "LARGEST_JSON",
+    "LARGEST_WHOLE_NUMBER",
     "Container",
     "Damaged",
     "Foreign",
@@ -49,13 +49,16 @@ __all__ = [
 
 LARGEST_FILE = (1 << 31) - (1 << 20)  # bytes: what a zip file holds without its 64-bit records
 LARGEST_JSON = 1 << 22  # bytes
+LARGEST_WHOLE_NUMBER = (1 << 63) - 1
 
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 _LARGEST_DIRECTORY = 1 << 12
-_MOST_BRACKETS = 20_000
+_MOST_MARKS = {b"{": 30_000, b"[": 30_000, b":": 60_000, b",": 500_000}  # in JSON
 _DEEPEST_JSON = 32
+_LARGEST_RANK = 8
+_LARGEST_NUMBER = 1e15  # in a tensor: sums of a network's products stay finite in float32
 _ENCRYPTED = 1
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same run makes the same bytes
 _DTYPES = {"float32": "<f4", "int32": "<i4", "int64": "<i8", "uint32": "<u4"}
@@ -89,10 +92,12 @@ class TensorEntry:
 class _Member:
     offset: int  # of its own header
     size: int
+    packed_size: int
     crc: int
     method: int
     flags: int
-    is_link: bool
+    kind: int  # of file, as in ``st_mode``
+    num_extra_bytes: int  # extra fields and a comment
 
 
 @contextmanager
@@ -101,10 +106,16 @@ def opened(path: str, names: Sequence[str]) -> Iterator[Container]:
 
     Raises ``Foreign``, ``Damaged``, or the ``OSError`` of a file that cannot be opened.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-        raise Foreign("it is no regular file")  # a pipe would be waited for
-    with open(path, "rb") as file:
-        yield Container(file, os.fstat(file.fileno()).st_size, names)
+    with open(path, "rb", opener=_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise Foreign("it is no regular file")
+        yield Container(file, found.st_size, names)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """A descriptor of ``path``; the other end of a pipe, or a device, is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 class Container:
@@ -112,7 +123,9 @@ class Container:
 
     def __init__(self, file: BinaryIO, size: int, names: Sequence[str]) -> None:
         self._file = file
-        if not _END.size <= size <= LARGEST_FILE:
+        if size > LARGEST_FILE:
+            raise Foreign(f"it is larger than {LARGEST_FILE:,} bytes")
+        if size < _END.size:
             raise Foreign("it is no zip archive, or cut short")
         signature, *disks, count, length, start, comment = _END.unpack(
             self._bytes(size - _END.size, _END.size)
@@ -128,8 +141,10 @@ class Container:
         for name, member in self._members.items():
             if member.method or member.flags & _ENCRYPTED:
                 raise Foreign(f"{name} is compressed or encrypted, which chargen never does")
-            if member.flags or member.is_link:
-                raise Foreign(f"{name} is a link, or of a kind that chargen never writes")
+            if member.flags or member.kind not in (0, stat.S_IFREG) or member.num_extra_bytes:
+                raise Foreign(f"{name} is a link, or has flags or fields that chargen never writes")
+            if member.packed_size != member.size:
+                raise Damaged(f"{name} claims {member.size} bytes in {member.packed_size}")
         self._starts = self._checked_layout(start)
 
     def _bytes(self, offset: int, size: int) -> bytes:
@@ -153,10 +168,11 @@ class Container:
             at += _CENTRAL.size
             name = data[at : at + name_length].decode("utf-8", "replace")
             at += name_length + extra + comment
-            if not method and packed_size != size:
-                raise Damaged(f"{name} claims {size} bytes in {packed_size}")
-            is_link = stat.S_ISLNK(attributes >> 16)
-            yield name, _Member(offset, size, crc, method, flags, is_link)
+            kind = stat.S_IFMT(attributes >> 16)
+            yield (
+                name,
+                _Member(offset, size, packed_size, crc, method, flags, kind, extra + comment),
+            )
         if at != len(data):
             raise Damaged("its directory has another length than its members' entries")
 
@@ -169,12 +185,13 @@ class Container:
             signature, _, flags, method, _, _, crc, packed_size, size, name_length, extra = (
                 _LOCAL.unpack(self._bytes(expected, _LOCAL.size))
             )
-            starts[name] = expected + _LOCAL.size + name_length + extra
+            starts[name] = expected + _LOCAL.size + name_length
             expected = starts[name] + member.size
-            own = (signature, flags, method, crc, packed_size, size)
-            if own != (b"PK\3\4", 0, 0, member.crc, member.size, member.size) or expected > end:
+            own = (signature, flags, method, extra, crc, packed_size, size)
+            told = (b"PK\3\4", 0, 0, 0, member.crc, member.size, member.size)
+            if own != told or expected > end:
                 raise Damaged(f"{name} claims {member.size} bytes, and its own header another fact")
-            if self._bytes(starts[name] - extra - name_length, name_length) != name.encode():
+            if self._bytes(starts[name] - name_length, name_length) != name.encode():
                 raise Damaged(f"{name} has another name in its own header")
         if expected != end:
             raise Damaged("something lies between its members and its directory")
@@ -201,7 +218,8 @@ def packed(members: Mapping[str, bytes]) -> bytes:
 
 
 def json_object(data: bytes, member: str) -> dict[str, Any]:
-    """The JSON object in ``data``: UTF-8, no key twice, no NaN, not deep, not crowded."""
+    """The JSON object in ``data``: UTF-8, no key twice, not deep, not crowded, and its numbers
+    finite; whole ones fit 64 bits."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -215,25 +233,48 @@ def json_object(data: bytes, member: str) -> dict[str, Any]:
     try:
         if len(data) > LARGEST_JSON:
             raise ValueError(f"{len(data)} bytes are more than it can have")
-        _check_brackets(data)
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=refuse)
+        for mark, most in _MOST_MARKS.items():  # a megabyte of brackets makes a hundred of objects
+            if data.count(mark) > most:
+                raise ValueError(f"it holds more of {mark.decode()!r} than it can have")
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=once,
+            parse_int=_whole_number,
+            parse_float=_finite_number,
+            parse_constant=refuse,
+        )
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{member}: {error}") from None
     if not isinstance(value, dict):
         raise Damaged(f"{member} holds no JSON object")
+    if _is_deep(value):
+        raise Damaged(f"{member} is too deep")
     return value
 
 
-def _check_brackets(data: bytes) -> None:
-    """Count before anything is built: a megabyte of brackets makes a hundred of objects."""
-    brackets = re.sub(rb'"(?:[^"\\]++|\\.)*+"?|[^][{}"]++', b"", data, flags=re.DOTALL)
-    if len(brackets) > 2 * _MOST_BRACKETS:
-        raise ValueError("it holds more objects than it can have")
-    depth = 0
-    for bracket in brackets:
-        depth += 1 if bracket in b"[{" else -1
-        if depth > _DEEPEST_JSON:
-            raise ValueError("it is too deep")
+def _whole_number(digits: str) -> int:
+    if len(digits) > 20 or abs(value := int(digits)) > LARGEST_WHOLE_NUMBER:
+        raise ValueError("a whole number of more than 64 bits")
+    return value
+
+
+def _finite_number(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError("a number that is not finite")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether ``value`` holds more than so many objects and lists within each other."""
+    row = [value]
+    for _ in range(_DEEPEST_JSON):
+        row = [
+            item
+            for inner in row
+            for item in (inner.values() if isinstance(inner, dict) else inner)
+            if isinstance(item, dict | list)
+        ]
+    return bool(row)
 
 
 def typed(values: Mapping[str, Any], key: str, *kinds: type) -> Any:
@@ -258,21 +299,36 @@ def check_format(values: Mapping[str, Any], newest: int, what: str) -> None:
 def tensors_in(data: bytes, index: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Views of ``data`` by ``index``: name → offset, shape and dtype, as ``TensorEntry.to_dict``
     gives them. Numbers must be finite."""
-    tensors, spans = {}, []
+    spans, tensors = [], {}
     for name, entry in index.items():
-        if not isinstance(entry, dict) or entry.get("dtype") not in list(_DTYPES):
-            raise Damaged(f"tensor {name} is not of a known dtype")
-        shape, offset = entry.get("shape"), entry.get("offset")
-        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
-            raise Damaged(f"tensor {name} has no shape")
-        dtype, count = np.dtype(_DTYPES[entry["dtype"]]), math.prod(shape)
-        if type(offset) is not int or not 0 <= offset <= len(data) - dtype.itemsize * count:
-            raise Damaged(f"tensor {name} lies outside the file")
-        spans.append((offset, offset + dtype.itemsize * count))
-        tensors[name] = np.frombuffer(data, dtype, count, offset).reshape(shape)
-        if not np.isfinite(tensors[name]).all():
-            raise Damaged(f"tensor {name} holds a number that is not finite")
-    spans.sort()
-    if any(end > start for (_, end), (start, _) in pairwise(spans)):
+        offset, end, shape = _place(name, entry, len(data))
+        spans.append((offset, end))
+        tensors[name] = np.frombuffer(
+            data, _DTYPES[entry["dtype"]], math.prod(shape), offset
+        ).reshape(shape)
+    if any(end > start for (_, end), (start, _) in pairwise(sorted(spans))):
         raise Damaged("two tensors overlap")
+    for name, tensor in tensors.items():
+        is_float = tensor.dtype.kind == "f"
+        if is_float and not -_LARGEST_NUMBER < tensor.min() <= tensor.max() < _LARGEST_NUMBER:
+            raise Damaged(
+                f"tensor {name} holds a number that is not finite, or beyond {_LARGEST_NUMBER:g}"
+            )
     return tensors
+
+
+def _place(name: str, entry: Any, size: int) -> tuple[int, int, list[int]]:
+    """Where the tensor of an entry of the index begins and ends, and its shape."""
+    if not isinstance(entry, dict) or entry.get("dtype") not in list(_DTYPES):
+        raise Damaged(f"tensor {name} is not of a known dtype")
+    shape, offset = entry.get("shape"), entry.get("offset")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _LARGEST_RANK
+        or not all(type(n) is int and 0 < n <= size for n in shape)
+    ):
+        raise Damaged(f"tensor {name} has no shape")
+    end = np.dtype(_DTYPES[entry["dtype"]]).itemsize * math.prod(shape)
+    if type(offset) is not int or not 0 <= offset <= size - end:
+        raise Damaged(f"tensor {name} lies outside the file")
+    return offset, offset + end, shape

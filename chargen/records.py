@@ -8,7 +8,9 @@ must give each weight the place where our index has it. This room knows nothing 
 
 from __future__ import annotations
 
-import math
+import json
+import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -51,7 +53,8 @@ _RECORD = {
     "held_out": (dict, type(None)),
 }
 _POINT = {"step", "loss", "learning_rate", "bits_per_char"}
-_FIGURES = ("bits_per_char", "nats_per_char", "perplexity", "accuracy", "characters", "skipped")
+_FIGURES = {"bits_per_char", "nats_per_char", "perplexity", "accuracy", "characters", "skipped"}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def check_keras_config(config: Mapping[str, Any], model: ModelConfig) -> None:
@@ -72,8 +75,13 @@ def check_keras_config(config: Mapping[str, Any], model: ModelConfig) -> None:
         for name, module in named
     ):
         raise ModelFileError("its Keras config names something else than stock layers")
-    if config.get("class_name") != "Sequential" or facts != _expected_layers(model):
+    if config.get("class_name") != "Sequential" or _text(facts) != _text(_expected_layers(model)):
         raise ModelFileError("its Keras config and its chargen config are of different models")
+
+
+def _text(facts: Any) -> str:
+    """``facts`` as JSON: unlike for ``==``, 1, 1.0 and true are not the same there."""
+    return json.dumps(facts, sort_keys=True)
 
 
 def _named_classes(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -202,8 +210,14 @@ def check_weight_index(
 def check_origin(origin: Mapping[str, Any]) -> None:
     """Raise ``ModelFileError`` unless ``origin`` says how a corpus was read."""
     _check_kinds(origin, _ORIGIN)
+    if set(origin) != set(_ORIGIN):
+        raise ModelFileError("its training record has an unknown entry")
     if not all(isinstance(name, str) for name in origin["corpus"] or ()):
         raise ModelFileError("its training entry 'corpus' is no list of names")
+    if not _SHA256.fullmatch(origin["corpus_sha256"]) or origin["tokens"] not in ("char", "byte"):
+        raise ModelFileError("its training entries 'corpus_sha256' and 'tokens' say nothing known")
+    if not 0 <= (origin["val_fraction"] or 0) < 1:
+        raise ModelFileError("its training entry 'val_fraction' is no part of a text")
 
 
 def check_history(history: Sequence[Any]) -> None:
@@ -211,6 +225,7 @@ def check_history(history: Sequence[Any]) -> None:
     if not all(
         isinstance(point, dict)
         and {"step", "loss", "learning_rate"} <= set(point) <= _POINT
+        and _is_count(point["step"])
         and all(map(_is_finite, point.values()))
         for point in history
     ):
@@ -218,17 +233,28 @@ def check_history(history: Sequence[Any]) -> None:
 
 
 def check_training_record(training: Mapping[str, Any], history: Sequence[Any]) -> None:
-    """Raise ``ModelFileError`` or ``UsageError`` unless both hold what a run records."""
+    """Raise ``ModelFileError`` or ``UsageError`` unless both hold what a run records, and no
+    more."""
     names = {field.name for field in fields(TrainingConfig)}
+    if not set(training) <= names | set(_ORIGIN) | set(_RECORD):
+        raise ModelFileError("its training record has an unknown entry")
     TrainingConfig.from_dict({name: value for name, value in training.items() if name in names})
-    check_origin(training)
+    check_origin({name: value for name, value in training.items() if name in _ORIGIN})
     _check_kinds(training, _RECORD)
-    held_out = training["held_out"]
-    if held_out is not None and not all(_is_finite(held_out.get(name)) for name in _FIGURES):
-        raise ModelFileError("its held-out figures are not numbers")
+    if not _is_count(training["characters"]) or not _is_count(training["best_step"]):
+        raise ModelFileError("its training record counts less than nothing")
+    if training["held_out"] is not None:
+        _check_figures(training["held_out"])
     if not history:
         raise ModelFileError("its history is empty")
     check_history(history)
+
+
+def _check_figures(figures: Mapping[str, Any]) -> None:
+    if set(figures) != _FIGURES or not all(map(_is_finite, figures.values())):
+        raise ModelFileError("its held-out figures are not numbers")
+    if not _is_count(figures["characters"]) or not _is_count(figures["skipped"]):
+        raise ModelFileError("its held-out figures count less than nothing")
 
 
 def _check_kinds(values: Mapping[str, Any], expected: Mapping[str, tuple[type, ...]]) -> None:
@@ -238,4 +264,8 @@ def _check_kinds(values: Mapping[str, Any], expected: Mapping[str, tuple[type, .
 
 
 def _is_finite(value: Any) -> bool:
-    return type(value) in _NUMBER and abs(value) < 1e300 and math.isfinite(value)
+    return type(value) in _NUMBER and abs(value) <= sys.float_info.max
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0

@@ -53,11 +53,15 @@ def vocabulary_of(name: str) -> Vocabulary:
     return Vocabulary.from_code_points(range(first, first + MODELS[name].vocabulary_size))
 
 
+def training_of(name: str) -> dict[str, object]:
+    return {**TRAINING, "tokens": vocabulary_of(name).kind}
+
+
 def exported(name: str) -> tuple[Archive, object]:
     network = stock_network(MODELS[name], random_tensors(MODELS[name]))
     from chargen.training.export import export
 
-    return export(network, MODELS[name], vocabulary_of(name), TRAINING, HISTORY), network
+    return export(network, MODELS[name], vocabulary_of(name), training_of(name), HISTORY), network
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_what_is_written_is_what_is_read(name, folder):
     read = read_archive(folder / f"{name}.keras")
     assert read.model == MODELS[name]
     assert read.vocabulary == vocabulary_of(name)
-    assert (read.training, read.history) == (TRAINING, HISTORY)
+    assert (read.training, read.history) == (training_of(name), HISTORY)
     assert read.members == archive.members
     expected = tensors_of(network)
     assert list(read.tensors) == list(expected) == list(MODELS[name].tensor_shapes)

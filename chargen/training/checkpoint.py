@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,13 @@ from chargen.records import check_origin
 from chargen.training.run import Run, Snapshot
 from chargen.vocabulary import Vocabulary
 
-__all__ = ["Checkpoint", "read_checkpoint", "state_path", "write_checkpoint"]
+__all__ = ["Checkpoint", "largest_tensors", "read_checkpoint", "state_path", "write_checkpoint"]
 
 FORMAT = 1
 
 _STATE, _TENSORS = "state.json", "state.bin"
 _OTHER_TENSORS = 1 << 16  # bytes of what is neither weights nor carried states, at most
+_OTHER_NAMES = re.compile(r"now/(?:loss|optimizer|dropout)/[a-z0-9_]{1,40}")
 
 
 @dataclass(frozen=True)
@@ -99,26 +102,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises ``ModelFileError`` in one line for a file that is damaged, foreign or of a format from
     the future; ``RunError`` where it cannot be read; ``FileNotFoundError`` where there is none.
     """
-    anew = "start the run anew: --force without --resume"
+    name, anew = os.fspath(path), "start the run anew: --force without --resume"
     try:
-        with opened(os.fspath(path), (_STATE, _TENSORS)) as file:
+        with opened(name, (_STATE, _TENSORS)) as file:
             state = json_object(file.read(_STATE, LARGEST_JSON), _STATE)
             checkpoint = _without_tensors(state)
-            data = file.read(_TENSORS, _largest_tensors(checkpoint))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Damaged as error:
-        raise ModelFileError(f"{path}: a damaged resume state: {error}; {anew}") from None
-    except (Foreign, ChargenError) as error:
-        raise ModelFileError(f"{path}: no resume state of chargen: {error}; {anew}") from None
-    try:
+            index = _checked_index(typed(state, "tensors", dict), checkpoint)
+            data = file.read(_TENSORS, largest_tensors(checkpoint.model, checkpoint.training))
         if hashlib.sha256(data).hexdigest() != state.get("tensors_sha256"):
             raise Damaged("its tensors do not match their checksum")
-        return _with_tensors(checkpoint, tensors_in(data, typed(state, "tensors", dict)))
+        return _with_tensors(checkpoint, tensors_in(data, index))
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError:
+        raise ModelFileError(f"{name}: a folder, not a resume state; {anew}") from None
+    except OSError as error:
+        raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
     except Damaged as error:
-        raise ModelFileError(f"{path}: a damaged resume state: {error}; {anew}") from None
+        raise ModelFileError(f"{name}: a damaged resume state: {error}; {anew}") from None
+    except Foreign as error:
+        raise ModelFileError(f"{name}: no resume state of chargen: {error}; {anew}") from None
+    except ModelFileError as error:
+        raise ModelFileError(f"{name}: {error}, or {anew}") from None
 
 
 def _without_tensors(state: Mapping[str, Any]) -> Checkpoint:
@@ -133,33 +138,50 @@ def _without_tensors(state: Mapping[str, Any]) -> Checkpoint:
         raise Damaged(str(error)) from None
     if len(vocabulary) != model.vocabulary_size:
         raise Damaged("its vocabulary is not that of its model")
+    if vocabulary.kind != origin["tokens"]:
+        raise Damaged(f"a vocabulary of {vocabulary.kind}s, trained on {origin['tokens']}s")
     asked, run = typed(state, "asked", dict), Run.from_dict(typed(state, "run", dict))
+    known = {field.name for kind in (ModelConfig, TrainingConfig) for field in fields(kind)}
+    if not set(asked) <= known | set(origin) or any(
+        isinstance(value, list | dict) for value in asked.values()
+    ):
+        raise Damaged("its options are none that a run is asked for")
     return Checkpoint(model, training, vocabulary, asked, origin, run, {})
 
 
-def _largest_tensors(checkpoint: Checkpoint) -> int:
-    """Weights, the best ones, and two moments of each; two carried arrays a layer."""
-    model = checkpoint.model
-    carried = 2 * model.num_layers * checkpoint.training.batch_size * model.units
+def _checked_index(index: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """``index``, which must have the weights and the carried states of the run's own architecture
+    and no tensor of an unknown kind; what the optimiser needs is known where it is made."""
+    model, training = checkpoint.model, checkpoint.training
+    needed = {f"now/{name}": list(shape) for name, shape in model.tensor_shapes.items()}
+    if any(name.startswith("best/") for name in index):
+        needed |= {f"best/{name}": list(shape) for name, shape in model.tensor_shapes.items()}
+    for layer, array in product(range(model.num_layers), range(2 if model.cell == "lstm" else 1)):
+        name = f"now/state/state_{layer + 1}_{array + 1}"
+        needed[name] = [training.batch_size, model.units]
+    for name, shape in needed.items():
+        entry = index.get(name)
+        if not isinstance(entry, dict) or entry.get("dtype") != "float32":
+            raise Damaged(f"its list of tensors has no {name} of float32")
+        if entry.get("shape") != shape:
+            raise Damaged(f"its tensor {name} has another shape than its architecture")
+    if not all(_OTHER_NAMES.fullmatch(name) for name in set(index) - set(needed)):
+        raise Damaged("it holds a tensor of no known kind")
+    return index
+
+
+def largest_tensors(model: ModelConfig, training: TrainingConfig) -> int:
+    """The most bytes that a state's tensors may have: weights, the best ones, and two moments of
+    each; two carried arrays a layer."""
+    carried = 2 * model.num_layers * training.batch_size * model.units
     return 4 * (4 * model.num_parameters + carried) + _OTHER_TENSORS
 
 
 def _with_tensors(checkpoint: Checkpoint, tensors: Snapshot) -> Checkpoint:
-    best = {
-        name.removeprefix("best/"): array
-        for name, array in tensors.items()
-        if name.startswith("best/")
-    }
-    now = {
-        name.removeprefix("now/"): array
-        for name, array in tensors.items()
-        if name.startswith("now/")
-    }
-    if len(best) + len(now) != len(tensors):
-        raise Damaged("it holds a tensor of no known kind")
-    shapes = checkpoint.model.tensor_shapes
-    if best and {name: array.shape for name, array in best.items()} != shapes:
-        raise Damaged("its best weights are not those of its architecture")
-    checkpoint.variables.update(now)
-    checkpoint.run.best = best or None
+    for name, array in tensors.items():
+        kind, _, rest = name.partition("/")
+        if kind == "now":
+            checkpoint.variables[rest] = array
+        else:
+            checkpoint.run.best = {**(checkpoint.run.best or {}), rest: array}
     return checkpoint

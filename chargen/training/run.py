@@ -28,6 +28,7 @@ _MOST_POINTS = 2000  # of the history: what a model file has room for
 _COUNTS = ("step", "best_step", "without_gain", "halvings", "threads")
 _TIMES = ("seconds", "step_seconds", "validation_seconds")
 _FLAGS = ("is_over", "as_planned")
+_LARGEST = 10**12  # of a count, and of a time in seconds
 
 
 @dataclass
@@ -96,10 +97,10 @@ class Run:
         counts = {name: typed(values, name, int) for name in (*_COUNTS, "steps", "validate_every")}
         times = {name: typed(values, name, int, float) for name in _TIMES}
         flags = {name: typed(values, name, bool) for name in _FLAGS}
-        if min(counts.values()) < 0 or not all(0 <= time < 1e12 for time in times.values()):
+        if not all(0 <= value <= _LARGEST for value in (*counts.values(), *times.values())):
             raise Damaged("its counts and times are out of range")
         plan = Plan(counts.pop("steps"), counts.pop("validate_every"))
-        if not plan.validate_every or counts["step"] > plan.steps:
+        if not plan.validate_every or not counts["best_step"] <= counts["step"] <= plan.steps:
             raise Damaged("its step lies beyond its plan")
         history = typed(values, "history", list)
         try:
@@ -122,7 +123,7 @@ def _figure(values: Mapping[str, Any]) -> Evaluation:
     hits, characters, skipped = (
         typed(values, name, int) for name in ("hits", "characters", "skipped")
     )
-    if not 0 <= nats < math.inf or not 0 <= hits <= characters or characters < 1 or skipped < 0:
+    if not 0 <= nats < math.inf or not 0 <= hits <= characters or not characters or skipped < 0:
         raise Damaged("its best figure is none")
     return Evaluation(nats, hits, characters, skipped)
 
