@@ -30,7 +30,7 @@ def check_writable(path: PathLike) -> None:
     if Path(path).is_dir():
         raise RunError(f"{os.fspath(path)}: is a folder; name a file (-o/--output)")
     try:
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=folder, prefix=_prefix(path), suffix=".tmp"):
             pass
     except OSError as error:
         raise RunError(
@@ -40,8 +40,9 @@ def check_writable(path: PathLike) -> None:
 
 
 @contextlib.contextmanager
-def claimed(path: PathLike) -> Iterator[None]:
-    """Hold ``path`` as the output of this run alone, and clear what a killed one left beside it.
+def claimed(path: PathLike, *companions: PathLike) -> Iterator[None]:
+    """Hold ``path`` as the output of this run alone, and clear what a killed one left beside it
+    and beside its ``companions``, the other files that the run writes.
 
     Raises ``RunError`` where a living run holds it, or where nothing can be written. The lock is
     one that the system gives up when its process dies.
@@ -50,17 +51,22 @@ def claimed(path: PathLike) -> Iterator[None]:
     lock = _real(path).parent / f"{_prefix(path)}lock"
     descriptor = _locked(lock, path)
     try:
-        for left in lock.parent.glob(f"{glob.escape(_prefix(path))}*.tmp"):
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    left.unlink()
+        for written in (path, *companions):
+            _clear(written)
         yield
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()
         os.close(descriptor)
+
+
+def _clear(path: PathLike) -> None:
+    for left in _real(path).parent.glob(f"{glob.escape(_prefix(path))}*.tmp"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                left.unlink()
 
 
 def _locked(lock: Path, path: PathLike) -> int:
@@ -81,18 +87,27 @@ def _locked(lock: Path, path: PathLike) -> int:
             ) from None
         except OSError:
             pass  # a file system without locks: better to train than to refuse
-        with contextlib.suppress(OSError):  # who held it may have removed it in between
-            if os.fstat(descriptor).st_ino == os.stat(lock).st_ino:
+        if _is_at(lock, descriptor):
+            with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, str(os.getpid()).encode())
-                return descriptor
+            return descriptor
         os.close(descriptor)
 
 
-def write_atomically(path: PathLike, data: bytes) -> None:
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether ``path`` still is the open file: who held the lock may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def write_atomically(path: PathLike, data: bytes, *, outdated: PathLike | None = None) -> None:
     """Temporary file in the same folder, flush, fsync, read back, replace, fsync the folder.
 
-    Raises ``RunError`` where that fails; what stood at ``path`` is then untouched.
+    A file ``outdated`` by the new one is removed, if it can be, just before that takes its place.
+    Raises ``RunError`` where something else fails; what stood at ``path`` is then untouched.
     """
     real = _real(path)  # a link stays a link
     temporary = None
@@ -107,6 +122,9 @@ def write_atomically(path: PathLike, data: bytes) -> None:
         if Path(temporary).read_bytes() != data:
             raise OSError("what was written does not read back")
         os.chmod(temporary, _permissions(real))
+        if outdated is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(outdated)
         os.replace(temporary, real)
         temporary = None
     except OSError as error:

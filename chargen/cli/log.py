@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from chargen.cli.consoles import tell
@@ -32,8 +32,11 @@ def logged(path: str | None) -> Iterator[Listener]:
         file = open(path, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror} (--log)") from error
-    with file:
+    try:
         yield _Log(path, file)
+    finally:
+        with suppress(OSError):  # what could not be written has been told
+            file.close()
 
 
 class _Log:

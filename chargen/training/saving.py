@@ -6,7 +6,6 @@ succeed. Knows nothing of Keras or of what is in the two files.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import time
@@ -67,14 +66,13 @@ class Saver:
             self._listener(Note(f"{error}; the model is written, and only --resume lacks it"))
 
     def _write_model(self, archive: Archive) -> None:
-        if not self._has_written:
-            if not self._may_overwrite and os.path.lexists(self.path):
-                taken, self.path = self.path, _free_name(self.path)
-                self._listener(Note(f"{taken} has come to exist meanwhile: {self.path} is written"))
-            if not self._resumed:
-                with contextlib.suppress(OSError):  # where it fails, the write does too
-                    state_path(self.path).unlink(missing_ok=True)
-        write_archive(self.path, archive)
+        if self._has_written:
+            write_archive(self.path, archive)
+            return
+        if not self._may_overwrite and os.path.lexists(self.path):
+            taken, self.path = self.path, _free_name(self.path)
+            self._listener(Note(f"{taken} has come to exist meanwhile: {self.path} is written"))
+        write_archive(self.path, archive, outdated=None if self._resumed else state_path(self.path))
         self._has_written = True
 
 
