@@ -10,39 +10,22 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from chargen.archive import Archive, largest_weights, read_archive
-from chargen.config import Cell, ModelConfig, Objective, Precision, TrainingConfig, parse_duration
-from chargen.container import LARGEST_FILE
-from chargen.corpus import Corpus, read_corpus
+from chargen.archive import Archive
+from chargen.config import Cell, Objective, Precision, parse_duration
 from chargen.errors import RunError, UsageError
 from chargen.files import claimed
 from chargen.model import Model
-from chargen.training.checkpoint import Checkpoint, state_path
+from chargen.training.checkpoint import state_path
 from chargen.training.events import Listener, Note, Saved, Stage
-from chargen.training.recipe import DEFAULT_BUDGET, model_config, training_config
-from chargen.training.resume import (
-    LENGTHS,
-    check_corpus,
-    check_options,
-    check_output,
-    earlier_run,
-    lengthened,
-)
+from chargen.training.preparation import PathLike, Request, prepare
 from chargen.training.saving import Saver
-from chargen.vocabulary import TokenKind, Vocabulary
-from chargen.windows import windows_of
+from chargen.vocabulary import TokenKind
 
 __all__ = ["train"]
-
-PathLike = str | os.PathLike[str]
-
-_ARCHITECTURE = ("cell", "units", "num_layers", "embedding_dim", "dropout")
-_READING = ("tokens", "encoding", "lines", "val_fraction", "init")
-_MOST_NAMES = 1000  # of a corpus, kept in the model
 
 
 def train(
@@ -103,9 +86,6 @@ def train(
     written to ``output``, where the loss stayed not finite.
     """
     started = time.monotonic() if started is None else started
-    if (corpus is None) == (text is None):
-        raise UsageError("name a corpus, or give its text: one of the two")
-    sources = [corpus] if isinstance(corpus, str | os.PathLike) else list(corpus or ())
     asked: dict[str, Any] = {
         "cell": cell,
         "units": units,
@@ -131,86 +111,31 @@ def train(
         "val_fraction": val_fraction,
         "init": None if init is None else os.fspath(init),
     }
-    _check_asked(asked)
+    one = isinstance(corpus, str | os.PathLike)
+    sources: Any = [corpus] if one else list(corpus or ())  # type: ignore[arg-type]
+    request = Request(sources, text, output, force, resume, asked)
     interval = _seconds_between(checkpoint_every)
     if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
         raise RunError(
             "--tensorboard needs TensorBoard, which is not installed: pip install tensorboard"
         )
-    if resume and output is None:
-        raise UsageError("resume needs the output that the run writes (-o/--output)")
     with contextlib.ExitStack() as claims:
         if output is not None:
-            if os.path.lexists(output) and not (force or resume):
-                raise UsageError(
-                    f"{os.fspath(output)}: exists; --force overwrites it, -o/--output names another"
-                )
-            claims.enter_context(claimed(output))
-        earlier = earlier_run(output) if resume and output is not None else None
-        if earlier is not None:
-            check_options(asked, earlier)
-        start = None if init is None or earlier is not None else read_archive(init)
-        architecture = {name: asked[name] for name in _ARCHITECTURE}
-        if start is not None:
-            architecture = _kept_architecture(architecture, start.model, os.fspath(init or ""))
-        how = _how(asked)
-        listener(Stage("reading the corpus"))
-        known = earlier or start
-        read, reading = _read(
-            sources,
-            text,
-            asked if earlier is None else earlier.origin,
-            random_seed or 0 if earlier is None else earlier.training.random_seed,
-            None if known is None else known.vocabulary,
-            output,
-        )
-        sha256 = read.sha256()
-        size = read.training_part.size
-        if earlier is not None:
-            check_corpus(read, sha256, earlier)
-            model, before = earlier.model, earlier.training
-            per_epoch = windows_of(read.training_part, before).steps_per_epoch
-            config, notes = lengthened(earlier.run, before, asked, per_epoch), []
-        else:
-            # Sliding windows learn too slowly for a wide network.
-            seconds = None if objective == "last" else how["budget"]
-            model = model_config(architecture, size, len(read.vocabulary), seconds)
-            config, notes = training_config(how, model, size, fine_tuning=start is not None)
-        _check_size(model)
-        written = None
-        if resume and not force and output is not None:
-            written = check_output(output, model, config, sha256)
-        if written is not None and (earlier.run.is_over if earlier else _is_over(written, output)):
-            return _finished(written, output, listener)
-        for note in [*notes, *_notes(earlier, resume, output)]:
-            listener(Note(note))
-        if not read.held_out_size and val_fraction != 0:
-            listener(Note("too little text to hold any out: the last weights are kept"))
-
-        listener(Stage("starting TensorFlow"))
-        from chargen.training.backend import ensure_backend
-
-        ensure_backend()
-        from chargen.training.trainer import Training
-
+            claims.enter_context(claimed(output, state_path(output)))
+        prepared = prepare(request, listener)
+        if prepared.is_finished and prepared.written is not None:
+            return _finished(prepared.written, output, listener)
         saver = None
         if output is not None:
             saver = Saver(
-                Path(output), interval, listener, may_overwrite=force, resumed=earlier is not None
+                Path(output),
+                interval,
+                listener,
+                may_overwrite=force or prepared.written is not None,
+                resumed=prepared.earlier is not None,
             )
-        named = corpus is not None and len(sources) <= _MOST_NAMES
-        training = Training(
-            read,
-            model,
-            config,
-            asked=asked if earlier is None else earlier.asked,
-            origin={
-                "corpus": [os.fspath(source) for source in sources] if named else None,
-                "corpus_sha256": sha256,
-                **reading,
-            },
-            start=None if start is None else (start.vocabulary, start.tensors),
-            earlier=earlier,
+        training = _started(
+            prepared,
             saver=saver,
             tensorboard=None if tensorboard is None else os.fspath(tensorboard),
             listener=listener,
@@ -218,38 +143,26 @@ def train(
             started=started,
         )
         archive = training.to_end()
-        run, path = training.run, None if saver is None else saver.path
+    run, path = training.run, None if saver is None else saver.path
     if run.diverged and path is not None:
         raise RunError(
             f"the loss stayed not finite; {path} keeps the best weights, of step"
             f" {run.best_step:,}: try a lower --learning-rate"
         )
-    listener(
-        Saved(
-            None if path is None else os.fspath(path),
-            run.step,
-            run.interrupted,
-            _bits(archive),
-        )
-    )
+    written = None if path is None else os.fspath(path)
+    listener(Saved(written, run.step, run.interrupted, _bits(archive)))
     return Model(archive, path)
 
 
-def _how(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of ``TrainingConfig`` that are asked for, with a length in any case."""
-    names = TrainingConfig.__dataclass_fields__
-    how = {name: asked[name] for name in names}
-    if all(asked[name] is None for name in LENGTHS):
-        how["budget"] = DEFAULT_BUDGET
-    return how
+def _started(prepared: Any, *, listener: Listener, **options: Any) -> Any:
+    """The run, once TensorFlow is there."""
+    listener(Stage("starting TensorFlow"))
+    from chargen.training.backend import ensure_backend
 
+    ensure_backend()
+    from chargen.training.trainer import Training
 
-def _check_asked(asked: Mapping[str, Any]) -> None:
-    """Refuse what can be refused before the corpus is read, which may take long."""
-    if asked["patience"] is not None and asked["val_fraction"] == 0:
-        raise UsageError("--patience looks at held-out text, and --val-fraction 0 holds out none")
-    architecture = {name: asked[name] for name in _ARCHITECTURE}
-    training_config(_how(asked), model_config(architecture, 2, 1), 2)
+    return Training(prepared, listener=listener, **options)
 
 
 def _seconds_between(checkpoint_every: float | str) -> float:
@@ -266,48 +179,6 @@ def _seconds_between(checkpoint_every: float | str) -> float:
     return seconds
 
 
-def _read(
-    sources: Sequence[PathLike],
-    text: str | None,
-    asked: Mapping[str, Any],
-    random_seed: int,
-    known: Vocabulary | None,
-    output: PathLike | None,
-) -> tuple[Corpus, dict[str, Any]]:
-    """The corpus, and how it was read."""
-    reading = {name: asked[name] for name in _READING}
-    reading |= {
-        "tokens": reading["tokens"] or "char",
-        "encoding": reading["encoding"] or "utf-8",
-        "lines": bool(reading["lines"]),
-    }
-    read = read_corpus(
-        sources,
-        text=text,
-        tokens=reading["tokens"],
-        encoding=reading["encoding"],
-        lines=reading["lines"],
-        val_fraction=reading["val_fraction"],
-        random_seed=random_seed,
-        known=known,
-        spool_folder=None if output is None else Path(output).absolute().parent,
-    )
-    return read, reading
-
-
-def _check_size(model: ModelConfig) -> None:
-    if largest_weights(model) > LARGEST_FILE - (1 << 23):
-        raise UsageError(
-            f"{model.num_parameters:,} parameters are more than a model file holds"
-            f" ({LARGEST_FILE:,} bytes); try smaller --units, --layers or --embedding-dim"
-        )
-
-
-def _is_over(written: Archive, output: PathLike | None) -> bool:
-    """Whether the model was written at the end of its run, which then left no state."""
-    return bool(written.training["completed"])
-
-
 def _finished(written: Archive, output: PathLike | None, listener: Listener) -> Model:
     """The model of a run that had come to its end before."""
     steps = int(written.history[-1]["step"])
@@ -318,29 +189,6 @@ def _finished(written: Archive, output: PathLike | None, listener: Listener) -> 
     return Model(written, None if output is None else Path(output))
 
 
-def _notes(earlier: Checkpoint | None, resume: bool, output: PathLike | None) -> list[str]:
-    if earlier is not None:
-        run = earlier.run
-        return [f"going on from step {run.step:,} of {run.plan.steps:,}"]
-    if resume and output is not None:
-        return [f"no {state_path(output)} to go on from: the run begins"]
-    return []
-
-
 def _bits(archive: Archive) -> float | None:
     held_out = archive.training["held_out"]
     return None if held_out is None else float(held_out["bits_per_char"])
-
-
-def _kept_architecture(asked: dict[str, Any], model: ModelConfig, init: str) -> dict[str, Any]:
-    """The architecture of the model to start from; asking for another one is an error."""
-    kept = {name: getattr(model, name) for name in asked}
-    for name, value in asked.items():
-        if value is not None and name != "dropout" and value != kept[name]:
-            raise UsageError(
-                f"{name} {value!r}: {init} has {kept[name]!r}, and --init keeps its architecture;"
-                " leave the option out"
-            )
-    if asked["dropout"] is not None:
-        kept["dropout"] = asked["dropout"]
-    return kept

@@ -27,11 +27,38 @@ from chargen.training.run import Run, Snapshot, is_finite
 from chargen.training.schedule import WarmupCosine
 from chargen.vocabulary import Vocabulary
 
-__all__ = ["Examiner", "Pace", "Restore", "Validation", "look"]
+__all__ = ["Examiner", "Pace", "Restore", "Stopwatch", "Validation", "look"]
 
 _LARGEST_GLANCE = 1 << 17  # held-out characters read at a validation before the last
 _SAMPLE_LENGTH = 160
 _PROGRESS_INTERVAL = 0.1  # seconds
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Times steps for ``seconds``, the first ones, which compile, not counted."""
+
+    _SKIPPED = 3
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._began = self._last = 0.0
+        self._times: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        now = time.monotonic()
+        if batch + 1 <= self._SKIPPED:
+            self._began = self._last = now
+            return
+        self._times.append(now - self._last)
+        self._last = now
+        if now - self._began >= self._seconds:
+            self.model.stop_training = True
+
+    @property
+    def step_seconds(self) -> float:
+        """The median: the first steps are slower, and a busy moment is no rule."""
+        return float(np.median(self._times))
 
 
 class Examiner:
@@ -72,16 +99,22 @@ class Examiner:
 
 
 class Restore(keras.callbacks.Callback):
-    """Puts a network back where a snapshot was taken, once `fit` has reset its metrics."""
+    """Puts a network back where a snapshot was taken, once `fit` has reset its metrics.
 
-    def __init__(self) -> None:
+    The sums of the loss belong to a stretch: one that begins anew begins with none.
+    """
+
+    def __init__(self, run: Run) -> None:
         super().__init__()
+        self._run = run
         self.pending: Snapshot | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.pending is not None:
             self.model.restore(self.pending)
             self.pending = None
+            if self._run.step % self._run.plan.validate_every == 0:
+                self.model.reset_metrics()
 
 
 class Pace(keras.callbacks.Callback):
@@ -169,11 +202,11 @@ class Validation(keras.callbacks.Callback):
             return
         began = time.monotonic()
         weights = self._examiner.tensors()
-        if not is_finite(weights):
+        is_gain = look(run, self._examiner, weights, self._listener, self._schedule)
+        if is_gain is None:
             run.diverged = True
             self.model.stop_training = True
             return
-        is_gain = look(run, self._examiner, weights, self._listener, self._schedule)
         point = run.history[-1]  # Keras' other callbacks see it in the logs
         logs |= {name: value for name, value in point.items() if name not in ("step", "loss")}
         self._listener(Sample(self._examiner.sample(weights, run.step)))
@@ -198,11 +231,14 @@ class Validation(keras.callbacks.Callback):
 
 def look(
     run: Run, examiner: Examiner, weights: Snapshot, listener: Listener, schedule: WarmupCosine
-) -> bool:
+) -> bool | None:
     """Measure ``weights`` on the held-out text, keep the point and the best; True for a gain.
 
-    Without held-out text the last weights are the best.
+    None, and nothing is kept, where they are not finite. Without held-out text the last weights are
+    the best.
     """
+    if not is_finite(weights):
+        return None
     figure = None
     point = {
         "step": run.step,

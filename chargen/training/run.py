@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
-from chargen.container import Damaged, typed
+from chargen.container import LARGEST_NUMBER, Damaged, typed
 from chargen.errors import ModelFileError
 from chargen.evaluation import Evaluation
 from chargen.records import check_history
@@ -129,5 +128,8 @@ def _figure(values: Mapping[str, Any]) -> Evaluation:
 
 
 def is_finite(weights: Snapshot) -> bool:
-    """Whether all numbers are."""
-    return all(bool(np.isfinite(array).all()) for array in weights.values())
+    """Whether all numbers are, and none is so large that a file of them would not be read."""
+    return all(
+        bool(-LARGEST_NUMBER < array.min() <= array.max() < LARGEST_NUMBER)
+        for array in weights.values()
+    )

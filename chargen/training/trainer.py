@@ -12,92 +12,66 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from chargen.archive import Archive, revised_archive
-from chargen.config import ModelConfig, TrainingConfig
-from chargen.corpus import Corpus
 from chargen.errors import RunError
 from chargen.training.backend import has_gpu, make_deterministic
 from chargen.training.budget import Budget, Plan, plan_for_steps
-from chargen.training.callbacks import Examiner, Pace, Restore, Validation, look
+from chargen.training.building import compiled, initial_network
+from chargen.training.callbacks import Examiner, Pace, Restore, Stopwatch, Validation, look
 from chargen.training.checkpoint import Checkpoint
 from chargen.training.events import Listener, Note, Planned, Stage
 from chargen.training.export import export
-from chargen.training.network import (
-    TrainingNetwork,
-    assign_tensors,
-    build_network,
-    expect_frequencies,
-    tensors_of,
-)
 from chargen.training.pipeline import dataset
+from chargen.training.preparation import Prepared
 from chargen.training.recipe import MOST_EPOCHS
 from chargen.training.run import Run, is_finite
 from chargen.training.saving import Saver
-from chargen.training.schedule import WarmupCosine
 from chargen.training.shards import num_shards
-from chargen.vocabulary import Vocabulary
 from chargen.windows import windows_of
 
-__all__ = ["Training", "compiled"]
+__all__ = ["Training"]
 
-_ADAM_BETA_2 = 0.99
-_CLIP_NORM = 1.0
 _CALIBRATION_SHARE = 0.015  # of the budget
 _SAVING_SECONDS = 0.2
 _MOST_HALVINGS = 3
 
 
 class Training:
-    """A run: built, then ``run`` to its end, a request to stop, or a loss that is not finite.
+    """A run: built, then taken ``to_end``: its own, a request to stop, or a loss that stays not
+    finite.
 
-    Args:
-        asked: the options that were given; kept in the state.
-        origin: how the corpus was read, and its hash; kept in the model and in the state.
-        start: vocabulary and weights of the model to start from (fine-tuning).
-        earlier: the state to go on from.
-        saver: writes what the run leaves on the way; None keeps it in memory.
-        started: when this process began to spend the budget, of ``time.monotonic``.
+    ``saver`` writes what the run leaves on the way; None keeps it in memory. ``tensorboard`` is a
+    folder for event files, and ``started`` is when this process began to spend the budget, of
+    ``time.monotonic``.
     """
 
     def __init__(
         self,
-        corpus: Corpus,
-        model: ModelConfig,
-        config: TrainingConfig,
+        prepared: Prepared,
         *,
-        asked: dict[str, Any],
-        origin: dict[str, Any],
-        start: tuple[Vocabulary, dict[str, Any]] | None,
-        earlier: Checkpoint | None,
         saver: Saver | None,
         tensorboard: str | None,
         listener: Listener,
         is_stopped: Callable[[], bool],
         started: float,
     ) -> None:
+        config, earlier = prepared.training, prepared.earlier
         if config.deterministic:
             make_deterministic()
         if has_gpu() and config.precision != "float32":
             config = dataclasses.replace(config, precision="float32")
             listener(Note("a GPU trains in float32; --precision is for processors"))
         listener(Stage("building the network"))
-        self._corpus = corpus
-        self._model = model
+        self._prepared = prepared
         self._config = config
-        self._asked = asked
-        self._origin = origin
         self._saver = saver
         self._tensorboard = tensorboard
         self._listener = listener
         self._is_stopped = is_stopped
         self._started = started
-        network = build_network(model, config.random_seed)
-        if start is None:
-            expect_frequencies(network, corpus.token_counts())
-        else:
-            assign_tensors(network, _grown(start, corpus.vocabulary, network))
+        model, corpus = prepared.model, prepared.corpus
+        network = initial_network(corpus, model, config.random_seed, prepared.start)
         self._windows = windows_of(corpus.training_part, config)
         self._examiner = Examiner(
             network,
@@ -107,9 +81,9 @@ class Training:
             config.sequence_length if config.objective == "last" else None,
         )
         self._trainee, self._schedule = compiled(network, model, config)
-        self._restore = Restore()
         self._budget: Budget | None = None
         self.run = Run(Plan(1, 1)) if earlier is None else earlier.run
+        self._restore = Restore(self.run)
         self._spent_before = self.run.seconds
         if earlier is not None:
             self._trainee.restore(earlier.variables)
@@ -123,24 +97,23 @@ class Training:
             [self._point()],
             None if saver is None else saver.path,
         )
-        self._plan(earlier)
+        self._plan()
 
-    def _plan(self, earlier: Checkpoint | None) -> None:
+    def _plan(self) -> None:
         """Say how many steps there are, which for a time must be measured first."""
         run, config, windows = self.run, self._config, self._windows
+        corpus, earlier = self._prepared.corpus, self._prepared.earlier
         steps = config.steps
         if config.epochs is not None:
             steps = math.ceil(config.epochs * windows.steps_per_epoch)
         known = run.plan.steps if earlier is not None else steps
-        corpus = self._corpus
-        self._listener(
-            Planned(self._model, config, corpus.training_part.size, corpus.held_out_size, known)
-        )
+        size, held_out_size = corpus.training_part.size, corpus.held_out_size
+        self._listener(Planned(self._prepared.model, config, size, held_out_size, known))
         self._listener(Stage("compiling"))
         if earlier is None and steps is not None:
             run.plan = plan_for_steps(steps, config.validate_every)
         elif config.budget is not None:
-            self._plan_for_time(config.budget, earlier)
+            self._plan_for_time(config.budget)
         threads = num_shards(config.batch_size)
         if earlier is None:
             run.threads = threads
@@ -155,8 +128,8 @@ class Training:
         self._schedule.scale.assign(0.5**run.halvings)
         run.is_over = run.is_over or run.step >= run.plan.steps
 
-    def _plan_for_time(self, seconds: float, earlier: Checkpoint | None) -> None:
-        run = self.run
+    def _plan_for_time(self, seconds: float) -> None:
+        run, earlier = self.run, self._prepared.earlier
         began = self._started - self._spent_before
         if earlier is None:
             self._budget, run.plan = self._calibrated(seconds, began)
@@ -191,7 +164,7 @@ class Training:
         if self._examiner.glance.size:
             self._examiner.evaluate(self._examiner.tensors(), self._examiner.glance)
             validation_seconds = time.monotonic() - looked
-        stopwatch = _Stopwatch(_CALIBRATION_SHARE * seconds)
+        stopwatch = Stopwatch(_CALIBRATION_SHARE * seconds)
         self._trainee.fit(
             dataset(self._windows),
             steps_per_epoch=10**9,
@@ -306,11 +279,15 @@ class Training:
             # What was learned since the last look may be the best: the model has it, and the state
             # stays that of a run that was never stopped.
             shown = dataclasses.replace(run, history=[*run.history])
-            look(shown, self._examiner, self._examiner.tensors(), self._listener, self._schedule)
+            weights = self._examiner.tensors()
+            if look(shown, self._examiner, weights, self._listener, self._schedule) is None:
+                shown = run
+                run.step, self._restore.pending = self._good
+        if self._restore.pending is not None:  # gone back to, and not gone on from
+            self._trainee.restore(self._restore.pending)
         archive = self._archive(shown, measured=run.is_over)
         if self._saver is not None:
-            snapshot = self._good[1] if run.diverged else self._trainee.snapshot()
-            self._saver.save_last(archive, self._checkpoint(snapshot))
+            self._saver.save_last(archive, self._checkpoint(self._trainee.snapshot()))
         return archive
 
     def _archive(self, run: Run, *, measured: bool = False) -> Archive:
@@ -340,8 +317,8 @@ class Training:
         )
         return {
             **config.to_dict(),
-            **self._origin,
-            "characters": self._corpus.training_part.size,
+            **self._prepared.origin,
+            "characters": self._prepared.corpus.training_part.size,
             "best_step": run.best_step,
             "completed": run.is_over,
             "as_planned": run.as_planned,
@@ -350,80 +327,13 @@ class Training:
 
     def _checkpoint(self, snapshot: dict[str, Any]) -> Checkpoint:
         self.run.seconds = self._spent_before + time.monotonic() - self._started
+        prepared = self._prepared
         return Checkpoint(
-            self._model,
+            prepared.model,
             self._config,
-            self._corpus.vocabulary,
-            self._asked,
-            self._origin,
+            prepared.corpus.vocabulary,
+            prepared.asked,
+            prepared.origin,
             self.run,
             snapshot,
         )
-
-
-def compiled(
-    network: keras.Sequential, model_config: ModelConfig, config: TrainingConfig
-) -> tuple[TrainingNetwork, WarmupCosine]:
-    on_gpu = has_gpu()
-    trainee = TrainingNetwork(
-        network,
-        model_config,
-        config.batch_size,
-        config.objective,
-        "stock" if on_gpu else "kernels",
-        config.precision,
-    )
-    schedule = WarmupCosine(config.learning_rate, total=1)
-    trainee.compile(
-        optimizer=keras.optimizers.Adam(schedule, beta_2=_ADAM_BETA_2, global_clipnorm=_CLIP_NORM),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=False,  # a sharded step compiles its parts; cuDNN's kernels cannot be
-    )
-    return trainee, schedule
-
-
-class _Stopwatch(keras.callbacks.Callback):
-    """Times steps for ``seconds``, the first ones, which compile, not counted."""
-
-    _SKIPPED = 3
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self._seconds = seconds
-        self._began = self._last = 0.0
-        self._times: list[float] = []
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now = time.monotonic()
-        if batch + 1 <= self._SKIPPED:
-            self._began = self._last = now
-            return
-        self._times.append(now - self._last)
-        self._last = now
-        if now - self._began >= self._seconds:
-            self.model.stop_training = True
-
-    @property
-    def step_seconds(self) -> float:
-        """The median: the first steps are slower, and a busy moment is no rule."""
-        return float(np.median(self._times))
-
-
-def _grown(
-    start: tuple[Vocabulary, dict[str, Any]], vocabulary: Vocabulary, network: keras.Sequential
-) -> dict[str, Any]:
-    """Weights of a known model for a vocabulary that holds its own: what it knows is kept.
-
-    A new character has fresh weights and the bias of the rarest known one.
-    """
-    known, tensors = start
-    rows = np.searchsorted(vocabulary.characters, known.characters)
-    grown = {**tensors}
-    fresh = tensors_of(network)
-    for name in ("embedding", "head/kernel", "head/bias"):
-        grown[name] = fresh[name]
-    grown["embedding"][rows] = tensors["embedding"]
-    grown["head/kernel"][:, rows] = tensors["head/kernel"]
-    grown["head/bias"][:] = tensors["head/bias"].min()
-    grown["head/bias"][rows] = tensors["head/bias"]
-    return grown

@@ -78,7 +78,7 @@ def chargen_network(shape: Shape, precision: str = "float32"):
 
     ensure_backend()
     from chargen.training.network import build_network
-    from chargen.training.trainer import compiled
+    from chargen.training.building import compiled
 
     model, config = chargen_configs(shape, precision)
     trainee, schedule = compiled(build_network(model), model, config)
