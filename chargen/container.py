@@ -34,6 +34,7 @@ from chargen.errors import ModelFileError
 __all__ = [
     "LARGEST_FILE",
     "LARGEST_JSON",
+    "LARGEST_NUMBER",
     "LARGEST_WHOLE_NUMBER",
     "Container",
     "Damaged",
@@ -58,7 +59,7 @@ _LARGEST_DIRECTORY = 1 << 12
 _MOST_MARKS = {b"{": 30_000, b"[": 30_000, b":": 60_000, b",": 500_000}  # in JSON
 _DEEPEST_JSON = 32
 _LARGEST_RANK = 8
-_LARGEST_NUMBER = 1e15  # in a tensor: sums of a network's products stay finite in float32
+LARGEST_NUMBER = 1e15  # in a tensor: sums of a network's products stay finite in float32
 _ENCRYPTED = 1
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same run makes the same bytes
 _DTYPES = {"float32": "<f4", "int32": "<i4", "int64": "<i8", "uint32": "<u4"}
@@ -310,9 +311,9 @@ def tensors_in(data: bytes, index: Mapping[str, Any]) -> dict[str, NDArray[Any]]
         raise Damaged("two tensors overlap")
     for name, tensor in tensors.items():
         is_float = tensor.dtype.kind == "f"
-        if is_float and not -_LARGEST_NUMBER < tensor.min() <= tensor.max() < _LARGEST_NUMBER:
+        if is_float and not -LARGEST_NUMBER < tensor.min() <= tensor.max() < LARGEST_NUMBER:
             raise Damaged(
-                f"tensor {name} holds a number that is not finite, or beyond {_LARGEST_NUMBER:g}"
+                f"tensor {name} holds a number that is not finite, or beyond {LARGEST_NUMBER:g}"
             )
     return tensors
 
