@@ -293,10 +293,10 @@ class Model:
             random_seed=recorded["random_seed"],
             known=self.vocabulary,
         )
-        if read.vocabulary != self.vocabulary or read.training_part.size != recorded["characters"]:
+        if read.vocabulary != self.vocabulary or read.sha256() != recorded["corpus_sha256"]:
             raise TextError(
-                "this is not the corpus that the model was trained on: its length or its characters"
-                " differ; leave --held-out out to measure the whole text"
+                "this is not the corpus that the model was trained on: its text differs; leave"
+                " --held-out out to measure the whole text"
             )
         return read
 

@@ -98,7 +98,7 @@ def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
         )
     if (repeat := _command(loaded)) is not None:
         yield "repeat", repeat
-        if not training["completed"]:
+        if not (training["completed"] and training["as_planned"]):
             yield "", "(not to the byte: the run was stopped or shortened on its way)"
 
 
@@ -126,8 +126,7 @@ def _command(loaded: Model) -> str | None:
         value = settings[name]
         if value is not None and not (settings["init"] is not None and name in _KEPT_BY_INIT):
             words += [option, str(value)]
-    if settings["lines"]:
-        words.append("--lines")
+    words += [f"--{flag}" for flag in ("lines", "deterministic") if settings[flag]]
     if any(name.startswith("-") and name != "-" for name in settings["corpus"]):
         words.append("--")
     return " ".join(map(shell_word, [*words, *settings["corpus"]]))
