@@ -163,8 +163,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--tensorboard",
+    type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Write TensorBoard's event files to DIR (pip install tensorboard).",
+    help="Write TensorBoard's event files to DIR (pip install 'chargen[tensorboard]').",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def command(

@@ -117,7 +117,8 @@ def train(
     interval = _seconds_between(checkpoint_every)
     if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
         raise RunError(
-            "--tensorboard needs TensorBoard, which is not installed: pip install tensorboard"
+            "--tensorboard needs TensorBoard, which is not installed: pip install"
+            " 'chargen[tensorboard]'"
         )
     with contextlib.ExitStack() as claims:
         if output is not None:

@@ -207,8 +207,8 @@ class Validation(keras.callbacks.Callback):
             run.diverged = True
             self.model.stop_training = True
             return
-        point = run.history[-1]  # Keras' other callbacks see it in the logs
-        logs |= {name: value for name, value in point.items() if name not in ("step", "loss")}
+        if "bits_per_char" in run.history[-1]:  # for Keras' other callbacks
+            logs["bits_per_char"] = run.history[-1]["bits_per_char"]
         self._listener(Sample(self._examiner.sample(weights, run.step)))
         run.validation_seconds = time.monotonic() - began
         if self._patience is not None and run.without_gain >= self._patience:
