@@ -16,7 +16,7 @@ def path(tmp_path):
 
 
 def said_of(path, member, change) -> str:
-    path.write_bytes(with_json(good_archive(), member, change))
+    path.write_bytes(with_json(good_archive().members, member, change))
     return refusal(path)
 
 
@@ -26,7 +26,7 @@ def ours(*keys_and_value):
 
 def test_a_file_packed_again_unchanged_is_still_a_model(path):
     for member in (METADATA, CONFIG):
-        path.write_bytes(with_json(good_archive(), member, lambda _: None))
+        path.write_bytes(with_json(good_archive().members, member, lambda _: None))
         assert read_archive(path).tensors.keys() == good_archive().tensors.keys()
 
 
@@ -199,7 +199,7 @@ def test_tensors_that_overlap_by_one_byte(path):
     end = next(end for (_, end), (start, _) in pairwise(spans) if start - end >= room)
     assert "overlap" in said_of(path, METADATA, ours("tensors", "head/bias", "offset", end - 1))
     side_by_side = ours("tensors", "head/bias", "offset", end)
-    path.write_bytes(with_json(good_archive(), METADATA, side_by_side))
+    path.write_bytes(with_json(good_archive().members, METADATA, side_by_side))
     assert read_archive(path).tensors["head/bias"].shape == (11,)
 
 
