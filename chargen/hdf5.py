@@ -6,8 +6,8 @@ of symbol tables, and contiguous or compact datasets of little-endian integers a
 soft or external links, chunks, filters or committed types. No byte may belong to two parts, which
 excludes cycles and shared objects and bounds the work by the limits below. Fill values and the
 attributes of groups are skipped unread; a dataset may have no attribute, for Keras rounds weights
-whose ``dtype`` attribute says so. Sections (§) are those of the HDF5 File Format Specification, version
-3.0. This room knows nothing of archives, models or NumPy.
+whose ``dtype`` attribute says so. Sections (§) are those of the HDF5 File Format Specification,
+version 3.0. This room knows nothing of archives, models or NumPy.
 """
 
 from __future__ import annotations

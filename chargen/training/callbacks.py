@@ -210,7 +210,6 @@ class Validation(keras.callbacks.Callback):
         if "bits_per_char" in run.history[-1]:  # for Keras' other callbacks
             logs["bits_per_char"] = run.history[-1]["bits_per_char"]
         self._listener(Sample(self._examiner.sample(weights, run.step)))
-        run.validation_seconds = time.monotonic() - began
         if self._patience is not None and run.without_gain >= self._patience:
             self._listener(Note(f"no gain in {self._patience} validations: training ends here"))
             run.is_over = True
@@ -218,6 +217,7 @@ class Validation(keras.callbacks.Callback):
         elif self._budget is not None and not self._is_lowered:
             self._lower(self._budget)
         self._keep(is_gain)
+        run.validation_seconds = time.monotonic() - began
 
     def _lower(self, budget: Budget) -> None:
         run = self._run

@@ -33,7 +33,9 @@ from chargen.windows import windows_of
 __all__ = ["Training"]
 
 _CALIBRATION_SHARE = 0.015  # of the budget
-_SAVING_SECONDS = 0.2
+_ENDING_SECONDS = 0.2  # of a process, after its last write
+_SAVED_BYTES = 20  # a parameter, in the model and the state
+_SAVING_SPEED = 2e8  # bytes a second, hashed, written, synced and read back
 _MOST_HALVINGS = 3
 
 
@@ -153,17 +155,22 @@ class Training:
 
     def _reserve(self, validation_seconds: float) -> float:
         """Seconds for what comes after the last step."""
-        examiner = self._examiner
+        examiner, ending = self._examiner, _ENDING_SECONDS + self._saving_seconds()
         if examiner.glance.size == examiner.held_out.size:
-            return _SAVING_SECONDS
-        return _SAVING_SECONDS + validation_seconds * examiner.held_out.size / examiner.glance.size
+            return ending
+        return ending + validation_seconds * examiner.held_out.size / examiner.glance.size
+
+    def _saving_seconds(self) -> float:
+        if self._saver is None:
+            return 0.0
+        return _SAVED_BYTES * self._prepared.model.num_parameters / _SAVING_SPEED
 
     def _calibrated(self, seconds: float, began: float) -> tuple[Budget, Plan]:
         """Measure a step and a validation, undo what was learned meanwhile, and plan."""
         looked, validation_seconds = time.monotonic(), 0.0
         if self._examiner.glance.size:
             self._examiner.evaluate(self._examiner.tensors(), self._examiner.glance)
-            validation_seconds = time.monotonic() - looked
+            validation_seconds = time.monotonic() - looked + self._saving_seconds()
         stopwatch = Stopwatch(_CALIBRATION_SHARE * seconds)
         self._trainee.fit(
             dataset(self._windows),
