@@ -11,15 +11,17 @@ asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chargen import blas
 from chargen.compressors import added_bytes
-from chargen.engine import Engine
+from chargen.engine import Engine, State
 from chargen.errors import TextError
 from chargen.ngrams import witten_bell
 from chargen.vocabulary import Vocabulary
@@ -29,6 +31,7 @@ __all__ = [
     "LineScore",
     "baselines",
     "evaluate",
+    "expectations",
     "score_lines",
     "surprisal_bits",
     "surprisal_blocks",
@@ -36,9 +39,11 @@ __all__ = [
 ]
 
 Indices = NDArray[np.integer[Any]]
+_Measure = Callable[[Indices, NDArray[np.float32]], Any]
 
 _WARM_UP = 512  # characters read before the first scored one of a stream
-_STREAMS = 64
+_STREAMS = 64  # side by side, on each thread
+_FEWEST_STREAMS = 16  # that a thread is worth: fewer are multiplied no faster
 _STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
 _WINDOWS = 512  # rolling windows read at a time, likewise
 _LARGEST_LOGITS = 1 << 23  # numbers
@@ -106,6 +111,27 @@ def surprisal_bits(
     for positions, nats, _ in surprisal_blocks(engine, tokens, window=window):
         bits[positions] = nats / math.log(2)
     return bits
+
+
+def expectations(
+    engine: Engine, tokens: Indices, count: int, *, window: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What the model expected in the place of each of ``tokens`` (N,): the ``count`` likeliest
+    indices, the likeliest first, and their probabilities, (N, count) each.
+
+    In the place of the first token, before which nothing comes, probabilities are not numbers.
+    Raises ``TextError`` for fewer than two tokens.
+    """
+    _check_size(tokens)
+    count = min(count, engine.head.size)
+    indices = np.zeros((tokens.size, count), np.int64)
+    probabilities = np.full((tokens.size, count), np.nan)
+    for positions, logits in _logit_blocks(engine, tokens, window):
+        indices[positions] = np.argsort(-logits, axis=-1, kind="stable")[..., :count]
+        for rank in range(count):
+            nats, _ = surprisals(logits, indices[positions, rank])
+            probabilities[positions, rank] = np.exp(-nats)
+    return indices, probabilities
 
 
 def baselines(
@@ -241,57 +267,111 @@ def surprisal_blocks(
     Each position from 1 to N - 1 comes once; the three arrays of a block have one shape.
     ``sequential`` reads the text as a single stream.
     """
+
+    def measure(positions: Indices, logits: NDArray[np.float32]) -> Any:
+        return (positions, *surprisals(logits, tokens[positions]))
+
+    yield from _blocks(engine, tokens, measure, window, sequential)
+
+
+def _logit_blocks(
+    engine: Engine, tokens: Indices, window: int | None
+) -> Iterator[tuple[Indices, NDArray[np.float32]]]:
+    """Positions (...) from 1 to N - 1, each once, and the logits (..., V) of what stands there."""
+    yield from _blocks(engine, tokens, lambda *both: both, window)
+
+
+def _blocks(
+    engine: Engine,
+    tokens: Indices,
+    measure: _Measure,
+    window: int | None,
+    sequential: bool = False,
+) -> Iterator[Any]:
+    """What ``measure`` makes of positions (...) from 1 to N - 1, each once, and of the logits
+    (..., V) of what stands there; it is called on several threads."""
     if window is not None:
-        yield from _by_windows(engine, tokens, window)
+        yield from _by_windows(engine, tokens, measure, window)
     elif sequential:
-        yield from _by_streams(engine, tokens, 1)
+        yield from _by_streams(engine, tokens, measure, 1)
     else:
-        yield from _by_streams(engine, tokens, min(_STREAMS, (tokens.size - 1) // _WARM_UP))
+        most = _STREAMS * blas.num_threads()
+        yield from _by_streams(engine, tokens, measure, min(most, (tokens.size - 1) // _WARM_UP))
 
 
-def _by_streams(engine: Engine, tokens: Indices, streams: int) -> Iterator[Any]:
+def _by_streams(engine: Engine, tokens: Indices, measure: _Measure, streams: int) -> Iterator[Any]:
     """``streams`` pieces of equal length side by side, then what is left, as one stream."""
     targets = tokens.size - 1
     length = targets // max(streams, 1)
+    rest, scored = engine.zero_state(1), 0
     if streams > 1:
-        starts = np.arange(streams) * length
-        state = engine.zero_state(streams)
-        warm_up = tokens[np.maximum(starts - _WARM_UP, 0) + np.arange(_WARM_UP)[:, np.newaxis]]
-        engine.prefill(state, warm_up)
-        for array in state.arrays:
-            array[0] = 0  # nothing comes before the first stream
-        yield from _read_on(engine, state, tokens, starts, length)
-        last = [array[-1].copy() for array in state.arrays]
+        threads = max(1, min(blas.num_threads(), streams // _FEWEST_STREAMS))
+        groups = np.array_split(np.arange(streams) * length, threads)
+        states = [engine.zero_state(starts.size) for starts in groups]
+        yield from _in_threads(
+            [
+                _warm_up_and_read(engine, state, tokens, measure, starts, length)
+                for state, starts in zip(states, groups, strict=True)
+            ]
+        )
+        for array, value in zip(rest.arrays, states[-1].arrays, strict=True):
+            array[0] = value[-1]
         scored = streams * length
-    else:
-        last, scored = [], 0
-    state = engine.zero_state(1)
-    for array, value in zip(state.arrays, last, strict=False):
-        array[0] = value
-    yield from _read_on(engine, state, tokens, np.array([scored]), targets - scored)
+    yield from _read_on(engine, rest, tokens, measure, np.array([scored]), targets - scored)
+
+
+def _in_threads(readers: list[Iterator[Any]]) -> Iterator[Any]:
+    """What ``readers`` yield, each of them going on in a thread of its own."""
+    if len(readers) == 1:
+        yield from readers[0]
+        return
+    with blas.single_threaded(), ThreadPoolExecutor(len(readers)) as pool:
+        while blocks := [b for b in pool.map(lambda r: next(r, None), readers) if b is not None]:
+            yield from blocks
+
+
+def _warm_up_and_read(
+    engine: Engine,
+    state: State,
+    tokens: Indices,
+    measure: _Measure,
+    starts: Indices,
+    length: int,
+) -> Iterator[Any]:
+    for first in range(-_WARM_UP, 0, _STEPS):
+        steps = np.arange(first, min(first + _STEPS, 0))[:, np.newaxis]
+        engine.body.run(state, tokens[np.maximum(starts + steps, 0)])
+    for array in state.arrays:
+        array[starts == 0] = 0  # nothing comes before the first stream
+    yield from _read_on(engine, state, tokens, measure, starts, length)
 
 
 def _read_on(
-    engine: Engine, state: Any, tokens: Indices, starts: Indices, length: int
+    engine: Engine,
+    state: State,
+    tokens: Indices,
+    measure: _Measure,
+    starts: Indices,
+    length: int,
 ) -> Iterator[Any]:
     block = min(_STEPS, max(1, _LARGEST_LOGITS // (starts.size * engine.head.size)))
     for first in range(0, length, block):
         steps = np.arange(first, min(first + block, length))[:, np.newaxis]
         positions = starts + steps  # (T, B)
         outputs = engine.body.run(state, tokens[positions])
-        yield (positions + 1, *surprisals(engine.head(outputs), tokens[positions + 1]))
+        yield measure(positions + 1, engine.head(outputs))
 
 
-def _by_windows(engine: Engine, tokens: Indices, window: int) -> Iterator[Any]:
+def _by_windows(engine: Engine, tokens: Indices, measure: _Measure, window: int) -> Iterator[Any]:
     first = np.arange(min(window, tokens.size - 1))  # where the window is not yet full
     outputs = engine.body.run(engine.zero_state(), tokens[first])
-    yield (first + 1, *surprisals(engine.head(outputs), tokens[first + 1]))
+    yield measure(first + 1, engine.head(outputs))
     columns = np.arange(-window, 0)[:, np.newaxis]
     block = min(_WINDOWS, max(1, _LARGEST_LOGITS // engine.head.size))
     for start in range(window + 1, tokens.size, block):
         positions = np.arange(start, min(start + block, tokens.size))
-        logits = engine.prefill(engine.zero_state(positions.size), tokens[positions + columns])
-        yield (positions, *surprisals(logits, tokens[positions]))
+        windows = tokens[positions + columns]  # (window, B)
+        yield measure(positions, engine.prefill(engine.zero_state(positions.size), windows))
 
 
 def surprisals(

@@ -24,7 +24,14 @@ from chargen import evaluation
 from chargen.archive import Archive
 from chargen.engine import Engine
 from chargen.errors import TextError
-from chargen.evaluation import Evaluation, baselines, evaluate, surprisal_bits, surprisal_blocks
+from chargen.evaluation import (
+    Evaluation,
+    baselines,
+    evaluate,
+    expectations,
+    surprisal_bits,
+    surprisal_blocks,
+)
 from chargen.model import Model
 from chargen.vocabulary import Vocabulary
 
@@ -261,6 +268,53 @@ def test_surprisals_in_bits_are_those_of_the_figure(size, window):
 def test_there_is_no_surprisal_in_less_than_two_tokens():
     with pytest.raises(TextError, match=r"holds 1 .* at least 2"):
         surprisal_bits(fixed_engine([0.0, 0.0]), np.zeros(1, np.uint8))
+
+
+# what a model expected
+
+
+def slow_expectation(engine, before, count):
+    """By a plain loop in float64: the likeliest indices after ``before``, and their shares."""
+    state = engine.zero_state()
+    for token in before.tolist():
+        logits = engine.step(state, token).astype(np.float64)
+    exponentials = [math.exp(logit - logits.max()) for logit in logits.tolist()]
+    shares = {index: one / sum(exponentials) for index, one in enumerate(exponentials)}
+    return sorted(shares.items(), key=lambda item: -item[1])[:count]
+
+
+@pytest.mark.parametrize("window", (None, 5))
+@every_cell
+def test_expectations_are_those_of_a_plain_loop(cell, window):
+    engine, tokens = realistic_engine(cell), text_of(cell)[:1500]
+    indices, probabilities = expectations(engine, tokens, 3, window=window)
+    assert indices.shape == probabilities.shape == (1500, 3)
+    assert np.isnan(probabilities[0]).all()
+    for place in (1, 2, 5, 6, 7, 700, 1023, 1024, 1499):
+        start = 0 if window is None else max(0, place - window)
+        expected = slow_expectation(engine, tokens[start:place], 3)
+        assert indices[place].tolist() == [index for index, _ in expected]
+        assert probabilities[place] == pytest.approx([share for _, share in expected], abs=1e-4)
+
+
+@pytest.mark.parametrize("window", (None, 5))
+def test_expectations_are_of_one_mind_with_the_surprisals(window):
+    engine, tokens = realistic_engine("gru"), text_of("gru")[:1200]
+    indices, probabilities = expectations(engine, tokens, 30, window=window)
+    assert (np.sort(indices[1:], axis=1) == np.arange(30)).all()
+    assert (np.diff(probabilities[1:], axis=1) <= 1e-7).all()
+    np.testing.assert_allclose(probabilities[1:].sum(axis=1), 1, atol=1e-5)
+    of_the_text = probabilities[1:][indices[1:] == tokens[1:, np.newaxis]]
+    bits = surprisal_bits(engine, tokens, window=window)[1:]
+    np.testing.assert_allclose(-np.log2(of_the_text), bits, atol=1e-5)
+
+
+def test_a_small_vocabulary_has_no_more_to_expect():
+    indices, probabilities = expectations(fixed_engine([1.0, 1.0]), np.zeros(3, np.uint8), 3)
+    assert indices[1:].tolist() == [[0, 1]] * 2
+    assert probabilities[1:] == pytest.approx(np.full((2, 2), 0.5))
+    with pytest.raises(TextError, match=r"holds 1 .* at least 2"):
+        expectations(fixed_engine([0.0, 0.0]), np.zeros(1, np.uint8), 3)
 
 
 # what a model is compared with
