@@ -145,8 +145,7 @@ class _Layer:
         self.recurrent_kernel = np.ascontiguousarray((recurrent[:, columns] * scale).T)
 
     def project(self, inputs: Floats) -> Floats:
-        """The kernel times inputs (E,) or (..., E, B), plus the bias: (columns,) or
-        (..., columns, B)."""
+        """The kernel times inputs (E,) or (E, B), plus the bias: (columns,) or (columns, B)."""
         bias = self._bias if inputs.ndim == 1 else self._bias[:, np.newaxis]
         return np.matmul(self._kernel, inputs) + bias
 
@@ -186,19 +185,19 @@ class Body:
 
     def run(self, state: State, tokens: Indices) -> Floats:
         """Outputs (T, H) or (T, B, H) of ``tokens`` (T,) or (T, B); ``state`` moves on."""
-        streams = tokens.shape[1:]
-        outputs = np.empty((len(tokens), self.units, *streams), np.float32)
+        # Steps lie as streams do, so that one product serves them all: (H, T) or (H, T, B).
+        outputs = np.empty((self.units, *tokens.shape), np.float32)
         first, *others = zip(self.layers, state.recurrences, strict=True)
         for step, step_tokens in enumerate(tokens):
             first[1].advance(self.lookup(step_tokens))
-            outputs[step] = first[1].h
+            outputs[:, step] = first[1].h
         for layer, recurrence in others:
-            # One stream is read as if its steps were streams: one product serves them all.
-            projected = layer.project(outputs) if streams else layer.project(outputs.T).T
+            projected = layer.project(outputs.reshape(self.units, -1))
+            projected = projected.reshape(-1, *tokens.shape)
             for step in range(len(tokens)):
-                recurrence.advance(projected[step])
-                outputs[step] = recurrence.h
-        return outputs.swapaxes(1, 2) if streams else outputs
+                recurrence.advance(projected[:, step])
+                outputs[:, step] = recurrence.h
+        return np.moveaxis(outputs, 0, -1)
 
 
 class Head:
@@ -215,10 +214,10 @@ class Head:
 
     def __call__(self, outputs: Floats) -> Floats:
         """Logits (..., V) of outputs (..., H)."""
-        if outputs.ndim > 2:
-            logits = np.matmul(outputs, self._kernel.T)
-        else:
-            logits = np.dot(self._kernel, outputs.T).T
+        if outputs.ndim > 2:  # (T, B, H), which lies in memory as (H, T, B): see `Body.run`
+            streams = outputs.transpose(2, 0, 1).reshape(outputs.shape[-1], -1)
+            return self(streams.T).T.reshape(-1, *outputs.shape[:-1]).transpose(1, 2, 0)
+        logits = np.dot(self._kernel, outputs.T).T
         logits += self._bias
         return logits
 

@@ -26,7 +26,7 @@ ORDER = (
     {"permutation", "reading", "features", "signs"},
     {"corpus", "figures"},
     {"records"},
-    {"cells", "windows", "engine", "sampling", "archive", "ngrams", "compressors"},
+    {"cells", "windows", "engine", "sampling", "archive", "ngrams", "compressors", "blas"},
     {"evaluation"},
     {"generation", "inspection"},
     {"model", "plots"},
