@@ -108,22 +108,19 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
         raise ModelFileError(f"{name}: {error}") from None
 
 
-def verify_archive(path: str | os.PathLike[str]) -> Archive:
-    """``read_archive``, and what Keras would read of the same file held against it.
+def verify_archive(archive: Archive, path: str | os.PathLike[str] | None) -> None:
+    """Hold what Keras would read of ``archive``, which was read from ``path``, against our index.
 
-    Raises ``ModelFileError`` too where the HDF5 structure of the weights and our index of them
-    disagree.
+    Raises ``ModelFileError`` where the HDF5 structure of the weights cannot be read or disagrees.
     """
-    archive = read_archive(path)
     index = json.loads(archive.members[_METADATA])["chargen"]["tensors"]
     offsets = {name: (entry["offset"], tuple(entry["shape"])) for name, entry in index.items()}
     try:
         check_weight_index(archive.members[_WEIGHTS], archive.model, offsets)
     except ModelFileError as error:
         raise ModelFileError(
-            f"{os.fspath(path)}: a damaged model file: {error}; train or copy it again"
+            f"{path}: a damaged model file: {error}; train or copy it again"
         ) from None
-    return archive
 
 
 def _parse(read: Callable[[str, int], bytes]) -> Archive:

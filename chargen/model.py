@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.archive import Archive, read_archive, write_archive
+from chargen.archive import Archive, read_archive, verify_archive, write_archive
 from chargen.config import SamplingConfig
 from chargen.corpus import Corpus, Tokens, encode_with, read_corpus
 from chargen.engine import Engine
-from chargen.errors import TextError, UsageError
+from chargen.errors import ModelFileError, TextError, UsageError
 from chargen.evaluation import (
     Evaluation,
     LineScore,
@@ -40,6 +40,8 @@ from chargen.vocabulary import UnknownPolicy, Vocabulary
 __all__ = ["DEFAULT_LENGTH", "Model", "Piece", "load"]
 
 DEFAULT_LENGTH = 500
+
+_VERIFIED_TOKENS = 32
 
 Indices = NDArray[np.integer[Any]]
 Logits = NDArray[np.float32]
@@ -299,6 +301,21 @@ class Model:
                 " --held-out out to measure the whole text"
             )
         return read
+
+    def verify(self) -> None:
+        """Check what is left aside when a model is read, for the sake of time.
+
+        Raises ``ModelFileError`` where Keras would read other weights from the file than we do, or
+        where the engine's logits are not finite.
+        """
+        verify_archive(self._archive, self.path)
+        tokens = np.linspace(0, len(self.vocabulary) - 1, _VERIFIED_TOKENS).astype(np.int32)
+        logits = self.engine.head(self.engine.body.run(self.engine.zero_state(), tokens))
+        if not np.isfinite(logits).all():
+            raise ModelFileError(
+                f"{self.path}: a damaged model file: its weights give logits that are not finite;"
+                " train or copy it again"
+            )
 
     def info(self) -> dict[str, Any]:
         """Everything the file says about the model, as plain values."""

@@ -59,7 +59,8 @@ def in_turn(seconds: int, runs: int | None) -> int:
             flush=True,
         )
         if ended.returncode:
-            print(ended.stderr[-3000:])
+            lines = [line for line in ended.stderr.splitlines() if not line.startswith("#")]
+            print("\n".join(lines[-60:]))
             status = 1
     print(f"{'in all':<8} {total:>9,} inputs, {'none past the limits' if not status else 'FOUND'}")
     return status

@@ -132,7 +132,7 @@ def _read_model(path: Path) -> None:
     tokens = np.zeros(2, np.int32)
     assert np.isfinite(engine.head(engine.body.run(engine.zero_state(), tokens))).all()
     json.dumps([archive.training, archive.history], allow_nan=False)
-    verify_archive(path)
+    verify_archive(archive, path)
 
 
 def _read_state(path: Path) -> None:
@@ -185,12 +185,12 @@ def spoilt(data: bytes, name: str, most: int, seed: int, any_bytes: Bytes) -> by
 def _spoilt_json(data: bytes, random_state: random.Random, any_bytes: Bytes, most: int) -> bytes:
     try:
         value = json.loads(data)
+        places = list(_places(value))
     except (ValueError, RecursionError):
         return any_bytes(data, most)
     if random_state.random() < 0.15:
         place = random_state.randrange(len(data) + 1)
         return data[:place] + random_state.choice(_TOKENS) + data[place:]
-    places = list(_places(value))
     if not places:
         return any_bytes(data, most)
     holder, key = random_state.choice(places)
@@ -215,10 +215,9 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every object or list within ``value`` with each of its keys."""
     waiting = [value]
     for holder in waiting:
-        keys = range(len(holder)) if isinstance(holder, list) else list(holder)
-        for key in keys if isinstance(holder, dict | list) else ():
-            yield holder, key
-            if isinstance(holder[key], dict | list):
+        if isinstance(holder, dict | list):
+            for key in range(len(holder)) if isinstance(holder, list) else list(holder):
+                yield holder, key
                 waiting.append(holder[key])
 
 
