@@ -2,12 +2,24 @@
 
 import json
 import math
+import re
 from itertools import pairwise
 
 import pytest
-from model_files import CONFIG, METADATA, MISSING, RECORD, good_archive, put, refusal, with_json
+from model_files import (
+    CONFIG,
+    METADATA,
+    MISSING,
+    RECORD,
+    good_archive,
+    packed,
+    put,
+    refusal,
+    with_json,
+)
 
 from chargen.archive import read_archive
+from chargen.config import ModelConfig
 
 
 @pytest.fixture
@@ -18,6 +30,16 @@ def path(tmp_path):
 def said_of(path, member, change) -> str:
     path.write_bytes(with_json(good_archive().members, member, change))
     return refusal(path)
+
+
+FIGURES = {
+    "bits_per_char": 2.0,
+    "nats_per_char": 1.4,
+    "perplexity": 4.0,
+    "accuracy": 0.25,
+    "characters": 4,
+    "skipped": 0,
+}
 
 
 def ours(*keys_and_value):
@@ -145,11 +167,37 @@ def test_a_bad_model_config(key, value, path):
         {"characters": "100"},
         {"lines": 1},
         {"val_fraction": "0.1"},
+        {"val_fraction": 1.0},
+        {"val_fraction": -1e-9},
+        {"tokens": "byte"},
+        {"tokens": "word"},
+        {"corpus_sha256": ""},
+        {"corpus_sha256": "A" * 64},
+        {"corpus_sha256": "0" * 64 + "\n"},
+        {"characters": -1},
+        {"characters": 10**400},
+        {"best_step": -1},
+        {"best_step": 1.0},
+        {"held_out": {**FIGURES, "more": 1}},
+        {"held_out": {**FIGURES, "characters": 0.5}},
+        {"held_out": {**FIGURES, "characters": -1}},
+        {"held_out": {**FIGURES, "skipped": -1}},
+        {"held_out": {**FIGURES, "bits_per_char": "2"}},
+        {"held_out": {**FIGURES, "perplexity": float("inf")}},
+        {"surprise": 1},
+        {"\ud800": 1},
     ),
     ids=str,
 )
 def test_a_training_record_of_wrong_values(training, path):
     assert "damaged" in said_of(path, METADATA, ours("training", {**RECORD, **training}))
+
+
+def test_a_good_figure(path):
+    path.write_bytes(
+        with_json(good_archive().members, METADATA, ours("training", "held_out", FIGURES))
+    )
+    assert read_archive(path).training["held_out"] == FIGURES
 
 
 @pytest.mark.parametrize("name", RECORD)
@@ -158,7 +206,15 @@ def test_a_training_record_that_lacks(name, path):
     assert "damaged" in said_of(path, METADATA, ours("training", rest))
 
 
-@pytest.mark.parametrize("history", ([], [1], [{}], [{"step": 1}], [{"step": 1, "loss": "low"}]))
+POINT = {"step": 1, "loss": 1.0, "learning_rate": 0.1}
+HISTORIES = (
+    *([], [1], [{}], [[]], [None], [{"step": 1}], [{**POINT, "loss": "low"}], [{**POINT, "a": 1}]),
+    *([{**POINT, "step": -1}], [{**POINT, "step": 1.0}], [{**POINT, "step": True}]),
+    *([{**POINT, "loss": None}], [POINT, {**POINT, "bits_per_char": []}]),
+)
+
+
+@pytest.mark.parametrize("history", HISTORIES, ids=str)
 def test_a_history_that_is_none(history, path):
     assert "damaged" in said_of(path, METADATA, ours("history", history))
 
@@ -291,9 +347,42 @@ FINER_POINTS = {
     "only the last output": layers(4, "config", "return_sequences", False),
     "a head without bias": layers(6, "config", "use_bias", False),
     "a float16 layer": layers(6, "config", "dtype", "float16"),
+    "true for a number": layers(6, "config", "use_bias", 1),
+    "a number of another kind": layers(2, "config", "units", 7.0),
+    "zero for false": layers(1, "config", "mask_zero", 0),
+    "a kernel of a stranger's": layers(6, "config", "kernel_regularizer", nested("L2", "evil")),
+    "a list of a stranger's": layers(6, "config", "quantization_config", [[nested("Popen")]]),
+    "a class beside the layers": put("compile_config", nested("Adam", "keras.optimizers")),
 }
 
 
 @pytest.mark.parametrize("name", FINER_POINTS)
 def test_a_keras_config_of_known_layers_that_is_not_ours(name, path):
     assert "Keras config" in said_of(path, CONFIG, FINER_POINTS[name])
+
+
+def test_weights_that_are_gigantic_by_every_config(path):
+    """2.3 billion parameters, in a file of a few kilobytes whose JSON agrees with itself."""
+    model = ModelConfig(11, "gru", 16384, 2, 16384, 0.5)
+    members = {**good_archive().members}
+    metadata, config = json.loads(members[METADATA]), json.loads(members[CONFIG])
+    ours, facts = metadata["chargen"], config["config"]["layers"]
+    ours["model"] = model.to_dict()
+    for name, shape in model.tensor_shapes.items():
+        ours["tensors"][name]["shape"] = list(shape)
+    facts[1]["config"]["output_dim"] = 16384
+    for layer in (2, 4):
+        facts[layer]["config"]["units"] = 16384
+    members |= {METADATA: json.dumps(metadata).encode(), CONFIG: json.dumps(config).encode()}
+    path.write_bytes(packed(members.items()))
+    assert "lies outside the file" in refusal(path)
+
+
+@pytest.mark.parametrize("number", ("1e999", "-1e999", "NaN", "Infinity", "1e400", "9" * 400))
+@pytest.mark.parametrize("key", ("learning_rate", "loss", "dropout"))
+def test_a_number_that_is_none(key, number, path):
+    members = good_archive().members
+    text = re.sub(rf'"{key}": [0-9.e-]+'.encode(), f'"{key}": {number}'.encode(), members[METADATA])
+    assert text != members[METADATA]
+    path.write_bytes(packed({**members, METADATA: text}.items()))
+    assert "damaged model file: metadata.json: " in refusal(path)
