@@ -11,19 +11,18 @@ asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen import blas
 from chargen.compressors import added_bytes
-from chargen.engine import Engine, State
+from chargen.engine import Engine
 from chargen.errors import TextError
 from chargen.ngrams import witten_bell
+from chargen.passes import read_through, steps_at_once
 from chargen.vocabulary import Vocabulary
 
 __all__ = [
@@ -39,14 +38,8 @@ __all__ = [
 ]
 
 Indices = NDArray[np.integer[Any]]
-_Measure = Callable[[Indices, NDArray[np.float32]], Any]
 
-_WARM_UP = 512  # characters read before the first scored one of a stream
-_STREAMS = 64  # side by side, on each thread
-_FEWEST_STREAMS = 16  # that a thread is worth: fewer are multiplied no faster
-_STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
-_WINDOWS = 512  # rolling windows read at a time, likewise
-_LARGEST_LOGITS = 1 << 23  # numbers
+_LINES = 64  # scored side by side
 _LONG_LINE = 1024  # characters: a longer line is read alone, as a text
 _UNKNOWN_NATS = math.log(0x110000)  # of a character that the model never saw
 _LONGEST_GRAM = 6
@@ -126,11 +119,14 @@ def expectations(
     count = min(count, engine.head.size)
     indices = np.zeros((tokens.size, count), np.int64)
     probabilities = np.full((tokens.size, count), np.nan)
-    for positions, logits in _logit_blocks(engine, tokens, window):
-        indices[positions] = np.argsort(-logits, axis=-1, kind="stable")[..., :count]
-        for rank in range(count):
-            nats, _ = surprisals(logits, indices[positions, rank])
-            probabilities[positions, rank] = np.exp(-nats)
+
+    def measure(positions: Indices, logits: NDArray[np.float32]) -> Any:
+        likeliest = np.argsort(-logits, axis=-1, kind="stable")[..., :count]
+        nats = [surprisals(logits, likeliest[..., rank])[0] for rank in range(count)]
+        return positions, likeliest, np.exp(-np.stack(nats, axis=-1))
+
+    for positions, likeliest, shares in read_through(engine, tokens, measure, window=window):
+        indices[positions], probabilities[positions] = likeliest, shares
     return indices, probabilities
 
 
@@ -217,7 +213,7 @@ def score_lines(
     texts = [np.concatenate([ends, line, ends]).astype(np.int32) for line in lines]
     by_length = sorted(range(len(texts)), key=lambda number: texts[number].size)
     while by_length:
-        rows = 1 if texts[by_length[-1]].size > _LONG_LINE else min(len(by_length), _STREAMS)
+        rows = 1 if texts[by_length[-1]].size > _LONG_LINE else min(len(by_length), _LINES)
         batch = [by_length.pop() for _ in range(rows)]
         nats[batch] = _score_texts(engine, [texts[row] for row in batch], line_break, window)
     return [
@@ -240,7 +236,7 @@ def _score_texts(
     state = engine.zero_state(len(texts))
     if line_break is None and len(padded):
         sums += surprisals(engine.logits(state), padded[0])[0] * (lengths > 0)
-    block = min(_STEPS, max(1, _LARGEST_LOGITS // (len(texts) * engine.head.size)))
+    block = steps_at_once(engine, len(texts))
     for first in range(0, len(padded) - 1, block):
         ids = padded[first : first + block]
         targets = padded[first + 1 : first + block + 1]
@@ -271,107 +267,7 @@ def surprisal_blocks(
     def measure(positions: Indices, logits: NDArray[np.float32]) -> Any:
         return (positions, *surprisals(logits, tokens[positions]))
 
-    yield from _blocks(engine, tokens, measure, window, sequential)
-
-
-def _logit_blocks(
-    engine: Engine, tokens: Indices, window: int | None
-) -> Iterator[tuple[Indices, NDArray[np.float32]]]:
-    """Positions (...) from 1 to N - 1, each once, and the logits (..., V) of what stands there."""
-    yield from _blocks(engine, tokens, lambda *both: both, window)
-
-
-def _blocks(
-    engine: Engine,
-    tokens: Indices,
-    measure: _Measure,
-    window: int | None,
-    sequential: bool = False,
-) -> Iterator[Any]:
-    """What ``measure`` makes of positions (...) from 1 to N - 1, each once, and of the logits
-    (..., V) of what stands there; it is called on several threads."""
-    if window is not None:
-        yield from _by_windows(engine, tokens, measure, window)
-    elif sequential:
-        yield from _by_streams(engine, tokens, measure, 1)
-    else:
-        most = _STREAMS * blas.num_threads()
-        yield from _by_streams(engine, tokens, measure, min(most, (tokens.size - 1) // _WARM_UP))
-
-
-def _by_streams(engine: Engine, tokens: Indices, measure: _Measure, streams: int) -> Iterator[Any]:
-    """``streams`` pieces of equal length side by side, then what is left, as one stream."""
-    targets = tokens.size - 1
-    length = targets // max(streams, 1)
-    rest, scored = engine.zero_state(1), 0
-    if streams > 1:
-        threads = max(1, min(blas.num_threads(), streams // _FEWEST_STREAMS))
-        groups = np.array_split(np.arange(streams) * length, threads)
-        states = [engine.zero_state(starts.size) for starts in groups]
-        yield from _in_threads(
-            [
-                _warm_up_and_read(engine, state, tokens, measure, starts, length)
-                for state, starts in zip(states, groups, strict=True)
-            ]
-        )
-        for array, value in zip(rest.arrays, states[-1].arrays, strict=True):
-            array[0] = value[-1]
-        scored = streams * length
-    yield from _read_on(engine, rest, tokens, measure, np.array([scored]), targets - scored)
-
-
-def _in_threads(readers: list[Iterator[Any]]) -> Iterator[Any]:
-    """What ``readers`` yield, each of them going on in a thread of its own."""
-    if len(readers) == 1:
-        yield from readers[0]
-        return
-    with blas.single_threaded(), ThreadPoolExecutor(len(readers)) as pool:
-        while blocks := [b for b in pool.map(lambda r: next(r, None), readers) if b is not None]:
-            yield from blocks
-
-
-def _warm_up_and_read(
-    engine: Engine,
-    state: State,
-    tokens: Indices,
-    measure: _Measure,
-    starts: Indices,
-    length: int,
-) -> Iterator[Any]:
-    for first in range(-_WARM_UP, 0, _STEPS):
-        steps = np.arange(first, min(first + _STEPS, 0))[:, np.newaxis]
-        engine.body.run(state, tokens[np.maximum(starts + steps, 0)])
-    for array in state.arrays:
-        array[starts == 0] = 0  # nothing comes before the first stream
-    yield from _read_on(engine, state, tokens, measure, starts, length)
-
-
-def _read_on(
-    engine: Engine,
-    state: State,
-    tokens: Indices,
-    measure: _Measure,
-    starts: Indices,
-    length: int,
-) -> Iterator[Any]:
-    block = min(_STEPS, max(1, _LARGEST_LOGITS // (starts.size * engine.head.size)))
-    for first in range(0, length, block):
-        steps = np.arange(first, min(first + block, length))[:, np.newaxis]
-        positions = starts + steps  # (T, B)
-        outputs = engine.body.run(state, tokens[positions])
-        yield measure(positions + 1, engine.head(outputs))
-
-
-def _by_windows(engine: Engine, tokens: Indices, measure: _Measure, window: int) -> Iterator[Any]:
-    first = np.arange(min(window, tokens.size - 1))  # where the window is not yet full
-    outputs = engine.body.run(engine.zero_state(), tokens[first])
-    yield measure(first + 1, engine.head(outputs))
-    columns = np.arange(-window, 0)[:, np.newaxis]
-    block = min(_WINDOWS, max(1, _LARGEST_LOGITS // engine.head.size))
-    for start in range(window + 1, tokens.size, block):
-        positions = np.arange(start, min(start + block, tokens.size))
-        windows = tokens[positions + columns]  # (window, B)
-        yield measure(positions, engine.prefill(engine.zero_state(positions.size), windows))
+    yield from read_through(engine, tokens, measure, window=window, sequential=sequential)
 
 
 def surprisals(

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import math
+import threading
 from functools import cache
 
 import numpy as np
@@ -20,7 +21,7 @@ from networks import (
 )
 from test_ngrams import slow_bits
 
-from chargen import evaluation
+from chargen import blas, evaluation, passes
 from chargen.archive import Archive
 from chargen.engine import Engine
 from chargen.errors import TextError
@@ -73,6 +74,11 @@ def by_steps(cell):
         surprisals.append(surprisal_in_float64(logits, target))
         guesses.append(logits.argmax())
     return np.array(surprisals), np.array(guesses)
+
+
+def blas_threads():
+    setting = blas._setting()
+    return None if setting is None else setting.get()
 
 
 def laid_out(engine, tokens, **options):
@@ -154,11 +160,46 @@ def test_windowed_evaluation_is_a_plain_loop(cell, window, size):
     np.testing.assert_allclose(surprisals, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", (1, 2, 3, 40))
+@pytest.mark.parametrize("options", ({}, {"window": 5}), ids=str)
+def test_threads_change_nothing(threads, options, monkeypatch):
+    """More streams on more threads, and different lengths of them, give the same figure."""
+    engine, tokens = realistic_engine("rnn"), text_of("rnn")[: 3000 if options else 70_000]
+    slow, hits = laid_out(engine, tokens, sequential=not options, **options)
+    monkeypatch.setattr(blas, "num_threads", lambda: threads)
+    at_work = set()
+    body_run = engine.body.run
+
+    def run(state, tokens):
+        at_work.add(threading.get_ident())
+        return body_run(state, tokens)
+
+    monkeypatch.setattr(engine.body, "run", run)
+    found, found_hits = laid_out(engine, tokens, **options)
+    np.testing.assert_allclose(found, slow, atol=1e-3)
+    assert abs(int(found_hits.sum()) - int(hits.sum())) <= 1e-4 * tokens.size
+    bits = found.sum(dtype=np.float64) / (tokens.size - 1) / math.log(2)
+    assert bits == pytest.approx(slow.mean(dtype=np.float64) / math.log(2), abs=BITS)
+    assert len(at_work) > 1 if threads > 1 else at_work == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("options", ({}, {"window": 5}), ids=str)
+def test_an_error_on_a_thread_is_told_and_blas_is_as_before(options, monkeypatch):
+    engine, tokens = realistic_engine("rnn"), text_of("rnn")[:40_000].copy()
+    monkeypatch.setattr(blas, "num_threads", lambda: 2)
+    before = blas_threads()
+    with pytest.raises(ZeroDivisionError):
+        for positions, *_ in surprisal_blocks(engine, tokens, **options):
+            if positions.max() > 2000:
+                monkeypatch.setattr(engine.body, "run", lambda *_: 1 / 0)
+    assert blas_threads() == before
+
+
 @pytest.mark.parametrize("options", ({}, {"sequential": True}, {"window": 5}), ids=str)
 def test_a_large_vocabulary_is_read_in_smaller_blocks(options, monkeypatch):
     engine, tokens = realistic_engine("rnn"), text_of("rnn")[:1300]
     expected, _ = laid_out(engine, tokens, **options)
-    monkeypatch.setattr(evaluation, "_LARGEST_LOGITS", 30 * 2 * 7)
+    monkeypatch.setattr(passes, "_LARGEST_LOGITS", 30 * 2 * 7)
     blocks = surprisal_blocks(engine, tokens, **options)
     assert max(positions.size for positions, _, _ in blocks) <= 2 * 7
     found, _ = laid_out(engine, tokens, **options)

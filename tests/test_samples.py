@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from networks import every_cell, fixed_engine, log_softmax, random_tensors, small_config
 
-from chargen import evaluation
+from chargen import passes
 from chargen.archive import Archive
 from chargen.config import SamplingConfig
 from chargen.errors import UsageError
@@ -240,7 +240,7 @@ def test_lines_of_a_small_budget_of_memory_are_the_same(monkeypatch):
     model = model_of("lstm")
     lines = ["abc" * number for number in range(30)]
     expected = [score.nats for score in model.score(lines)]
-    monkeypatch.setattr(evaluation, "_LARGEST_LOGITS", 100)
+    monkeypatch.setattr(passes, "_LARGEST_LOGITS", 100)
     assert [s.nats for s in model.score(lines)] == pytest.approx(expected, rel=1e-5)
 
 

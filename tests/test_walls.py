@@ -27,6 +27,7 @@ ORDER = (
     {"corpus", "figures"},
     {"records"},
     {"cells", "windows", "engine", "sampling", "archive", "ngrams", "compressors", "blas"},
+    {"passes"},
     {"evaluation"},
     {"generation", "inspection"},
     {"model", "plots"},
