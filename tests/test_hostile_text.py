@@ -388,9 +388,9 @@ def test_one_line_is_one_safe_line(text: str) -> None:
 def test_json_line_is_json_of_the_same(record: dict[str, str], is_terminal: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", Screen(is_terminal=is_terminal))
-        line = json_line(record)
-    line.encode()
+        line = json_line(record).decode()
     assert json.loads(line) == record
+    assert line.endswith("}\n")
     assert not (is_terminal and any(map(is_obeyed, line)))
 
 

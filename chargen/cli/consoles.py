@@ -25,6 +25,7 @@ __all__ = [
     "surprisal_color",
     "tell",
     "terminal_safe",
+    "write_json",
     "write_text",
 ]
 
@@ -134,11 +135,20 @@ def write_text(text: str) -> None:
     stream.flush()
 
 
-def json_line(record: dict[str, Any]) -> str:
-    """``record`` as JSON, its characters as they are, but for lone surrogates and for what a
-    terminal would obey where stdout is one: those are escaped."""
+def json_line(record: dict[str, Any]) -> bytes:
+    """``record`` as a line of JSON, its characters as they are, but for lone surrogates and for
+    what a terminal would obey where stdout is one: those are escaped."""
     text = json.dumps(record, ensure_ascii=False)
-    return _encodable(text.translate(_IN_JSON) if is_terminal(sys.stdout) else text)
+    if is_terminal(sys.stdout):
+        text = text.translate(_IN_JSON)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def write_json(record: dict[str, Any]) -> None:
+    """Write the `json_line` of ``record`` to stdout."""
+    stream = _stdout()
+    stream.write(json_line(record))
+    stream.flush()
 
 
 class TextSink:

@@ -220,7 +220,7 @@ def _write_samples(samples: Iterator[Generated], echo: bytes, delimiter: str | N
 
 def _write_json(samples: Iterator[Generated], seed: str | bytes) -> None:
     """A line a text: ``text`` is what is new, without the seed."""
-    from chargen.cli.consoles import json_line, write_text
+    from chargen.cli.consoles import write_json
 
     for sample in samples:
         nats = sample.nats or 0.0
@@ -233,7 +233,7 @@ def _write_json(samples: Iterator[Generated], seed: str | bytes) -> None:
             "bits_per_char": nats / math.log(2) / sample.tokens if sample.tokens else None,
             "random_seed": sample.random_seed,
         }
-        write_text(json_line(record))
+        write_json(record)
 
 
 def _sampling(options: dict[str, Any]) -> Any:

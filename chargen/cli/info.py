@@ -36,23 +36,72 @@ _OPTIONS = {
     "val_fraction": "--val-fraction",
     "init": "--init",
 }
+_CHECKED = (
+    *("zip records", "checksums", "JSON", "Keras config", "HDF5 structure against the index"),
+    *("finite weights", "finite logits"),
+)
 _KEPT_BY_INIT = {"cell", "units", "num_layers", "embedding_dim"}
 
 
 @click.command("info", short_help="Show what a model is and how it was trained.")
 @model_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
-def command(model: str, as_json: bool) -> None:
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Check all that the file holds, and the state of the run beside it.",
+)
+def command(model: str, as_json: bool, verify: bool) -> None:
     """Show a model's architecture, vocabulary, training, curve and held-out figure, and the
     command that repeats its run."""
-    from chargen.cli.consoles import json_line, write_text
+    from chargen.cli.consoles import write_json, write_text
     from chargen.model import load
 
     loaded = load(model)
+    verified = _verified(loaded) if verify else None
     if as_json:
-        write_text(json_line({**loaded.info(), "command": _command(loaded)}))
+        told = {} if verified is None else {"verified": verified}
+        write_json({**loaded.info(), "command": _command(loaded), **told})
     else:
-        write_text("\n".join(f"{name:<14}{value}" for name, value in _rows(loaded)))
+        rows = [*_rows(loaded), *(() if verified is None else _rows_of_verified(verified))]
+        write_text("\n".join(f"{name:<14}{value}" for name, value in rows))
+
+
+def _verified(loaded: Model) -> dict[str, Any]:
+    """What was checked, and where the resume state stands; raises ``ModelFileError`` where
+    something disagrees."""
+    loaded.verify()
+    return {"checked": list(_CHECKED), "resume_state": _verified_state(loaded)}
+
+
+def _verified_state(loaded: Model) -> dict[str, int] | None:
+    """The step of the state beside the model, which must be of the same run; None without one."""
+    from chargen.errors import ModelFileError
+    from chargen.training.checkpoint import read_checkpoint, state_path
+
+    path = state_path(loaded.path or "")
+    try:
+        state = read_checkpoint(path)
+    except FileNotFoundError:
+        return None
+    run_of_state = state.model, state.vocabulary, state.origin["corpus_sha256"]
+    if run_of_state != (loaded.config, loaded.vocabulary, loaded.training["corpus_sha256"]):
+        raise ModelFileError(
+            f"{path}: the state of another run than that of {loaded.path}; remove it, or put the"
+            " model back that it belongs to"
+        )
+    return {"step": state.run.step, "steps": state.run.plan.steps}
+
+
+def _rows_of_verified(verified: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "verified", ", ".join(verified["checked"])
+    state = verified["resume_state"]
+    yield (
+        "resume state",
+        "none beside it"
+        if state is None
+        else f"verified too, at step {state['step']:,} of {state['steps']:,}",
+    )
 
 
 def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
