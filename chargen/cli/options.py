@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from chargen.errors import UsageError
 
-__all__ = ["AUTO", "ENDLESS", "LENGTH", "encoding_option", "model_option", "unknown_option"]
+if TYPE_CHECKING:
+    from chargen.model import Model
+
+__all__ = [
+    "AUTO",
+    "ENDLESS",
+    "LENGTH",
+    "encoding_option",
+    "load_models",
+    "model_option",
+    "models_option",
+    "unknown_option",
+]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -67,6 +80,42 @@ model_option: Decorator = click.option(
     metavar="FILE",
     help="The model to read.",
 )
+
+
+class _ModelPath(click.Path):
+    """A path that the environment variable names whole: Click would cut it at colons."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
+def models_option(meaning: str) -> Decorator:
+    """``-m``, several times; ``meaning`` is its help."""
+    return click.option(
+        "-m",
+        "--model",
+        "models",
+        multiple=True,
+        envvar="CHARGEN_MODEL",
+        default=("chargen.keras",),
+        show_default=True,
+        show_envvar=True,
+        type=_ModelPath(),
+        metavar="FILE",
+        help=meaning,
+    )
+
+
+def load_models(paths: Sequence[str]) -> dict[str, Model]:
+    """The models by the names of their files, or by their paths where two names are alike."""
+    from chargen.model import load
+
+    if len(set(paths)) < len(paths):
+        raise UsageError("a model is named twice (-m/--model)")
+    stems = [Path(path).stem for path in paths]
+    names = stems if len(set(stems)) == len(stems) else paths
+    return {name: load(path) for name, path in zip(names, paths, strict=True)}
+
 
 unknown_option: Decorator = click.option(
     "--unknown",

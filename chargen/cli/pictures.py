@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_output",
     "draw",
-    "load_all",
-    "models_option",
     "name_of",
     "output_options",
     "read_text",
@@ -36,28 +34,6 @@ __all__ = [
 ]
 
 Function = Callable[..., Any]
-
-
-class _ModelPath(click.Path):
-    """A path that the environment variable names whole: Click would cut it at colons."""
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        return [rv]
-
-
-models_option: Callable[[Function], Function] = click.option(
-    "-m",
-    "--model",
-    "models",
-    multiple=True,
-    envvar="CHARGEN_MODEL",
-    default=("chargen.keras",),
-    show_default=True,
-    show_envvar=True,
-    type=_ModelPath(),
-    metavar="FILE",
-    help="The model to read; several come into one picture.",
-)
 
 
 def output_options(function: Function) -> Function:
@@ -125,17 +101,6 @@ def draw(output: str | None, picture: str, *numbers: Any, **options: Any) -> Non
 
 def _kind_of(path: str) -> str:
     return Path(path).suffix.lower().removeprefix(".")
-
-
-def load_all(paths: Sequence[str]) -> dict[str, Model]:
-    """The models by the names of their files, or by their paths where two names are alike."""
-    from chargen.model import load
-
-    if len(set(paths)) < len(paths):
-        raise UsageError("a model is named twice (-m/--model)")
-    stems = [Path(path).stem for path in paths]
-    names = stems if len(set(stems)) == len(stems) else paths
-    return {name: load(path) for name, path in zip(names, paths, strict=True)}
 
 
 def unit_of(models: Iterable[Model]) -> str:

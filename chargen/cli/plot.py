@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from chargen.cli.options import model_option
+from chargen.cli.options import load_models, model_option, models_option
 from chargen.cli.pictures import (
     check_output,
     draw,
-    load_all,
-    models_option,
     name_of,
     output_options,
     read_text,
@@ -69,7 +67,7 @@ def command() -> None:
 
 
 @command.command("curve", short_help="The figures of the training, and the learning rate.")
-@models_option
+@models_option("The model to read; several come into one picture.")
 @output_options
 def curve(models: tuple[str, ...], output: str | None, force: bool) -> None:
     """Draw the loss in training and the held-out figure, both in bits, and the learning rate.
@@ -78,7 +76,7 @@ def curve(models: tuple[str, ...], output: str | None, force: bool) -> None:
       chargen plot curve -m small.keras -m large.keras -o curve.png
     """
     check_output(output, force)
-    loaded = load_all(models)
+    loaded = load_models(models)
     histories = {name: model.history for name, model in loaded.items()}
     title = f"Training of {', '.join(loaded)}"
     draw(output, "history", histories, unit=unit_of(loaded.values()), title=title)
@@ -100,7 +98,7 @@ def surprisal(model: str, output: str | None, force: bool, **reading: Any) -> No
     from chargen.inspection import surprisal_bits
 
     check_output(output, force)
-    loaded = load_all((model,))
+    loaded = load_models((model,))
     ((name, one),) = loaded.items()
     ((tokens, characters),) = read_text(loaded, **reading)
     values = surprisal_bits(one.engine, tokens, window=one.window)
@@ -140,7 +138,7 @@ def unit(
     from chargen.inspection import activations
 
     check_output(output, force)
-    loaded = load_all((model,))
+    loaded = load_models((model,))
     ((name, one),) = loaded.items()
     if not 0 <= unit < one.config.units:
         raise UsageError(
@@ -196,7 +194,7 @@ def units(
     from chargen.inspection import activations, find_units
 
     check_output(output, force)
-    loaded = load_all((model,))
+    loaded = load_models((model,))
     ((name, one),) = loaded.items()
     ((tokens, characters),) = read_text(loaded, **reading)
     found = activations(
@@ -227,14 +225,14 @@ def embedding(model: str, output: str | None, force: bool) -> None:
     from chargen.signs import kinds_of, labels_of
 
     check_output(output, force)
-    ((name, one),) = load_all((model,)).items()
+    ((name, one),) = load_models((model,)).items()
     projection = principal_components(one.tensors["embedding"])
     labels, kinds = labels_of(one.vocabulary), kinds_of(one.vocabulary)
     draw(output, "embedding", projection, labels, kinds, title=f"Embedding of {name}")
 
 
 @command.command("memory", short_help="How far back the model looks.")
-@models_option
+@models_option("The model to read; several come into one picture.")
 @click.option(
     "--distance",
     type=click.IntRange(min=1),
@@ -270,7 +268,7 @@ def memory(
     from chargen.inspection import gradient_norms
 
     check_output(output, force)
-    loaded = load_all(models)
+    loaded = load_models(models)
     texts = read_text(loaded, **reading)
     curves = {
         name: gradient_norms(
