@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
+SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install demo test check format bench fuzz clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,11 @@ format: $(STAMP)  ## Format the code in place
 bench: $(STAMP)  ## Run the benchmarks, with a table each (minutes)
 	@for file in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
+fuzz: $(STAMP)  ## Spoil model files and resume states for SECONDS, or RUNS times (5 minutes)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+	  $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@$(BIN)/python tests/fuzz.py $(if $(RUNS),--runs $(RUNS),--seconds $(SECONDS))
+
 clean:  ## Remove what make made: .venv, caches, the demo's model
-	@rm -rf $(VENV) demo.keras .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
+	@rm -rf $(VENV) demo.keras .fuzz .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ call goes on from there. Needs atheris: ``pip install -e '.[fuzz]'``.
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ TARGETS = ("archive", "state", "hdf5")
 SHARES_OF_TIME = {"archive": 0.5, "state": 0.25, "hdf5": 0.25}
 SHARES_OF_INPUTS = {"archive": 0.25, "state": 0.25, "hdf5": 0.5}
 LONGEST_INPUT = 1 << 16
+MOST_MEMORY = 200 << 10  # KB that the process ever had
 
 
 def main() -> None:
@@ -80,6 +82,8 @@ def fuzz(name: str, options: list[str]) -> None:
 
     def examine(data: bytes) -> None:
         READERS[name].examine(data, path)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert memory < MOST_MEMORY, f"{memory >> 10} MB"
 
     folder = FOLDER / name
     words = [
