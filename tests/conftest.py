@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+# Two workers share the processors: threads of OpenBLAS that wait for one another would burn them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 CORPORA = Path(__file__).parent.parent / "corpora"
 PANGRAMS = CORPORA / "pangrams.txt"
 GREEK = "αβγδε ζηθικ 😀 λμνξο πρστυ\n" * 40
