@@ -29,7 +29,7 @@ ARCHIVE = "metadata.json", "config.json", "model.weights.h5"
 STATE = "state.json", "state.bin"
 MOST_SECONDS = 1.0  # of one input, on the processor
 
-_SHA256 = re.compile(rb'(sha256": ?")[0-9a-f]{64}(?=")')
+_SHA256 = re.compile(rb'((?:weights|tensors)_sha256": ?")[0-9a-f]{64}(?=")')
 _LENGTH = struct.Struct("<I")
 _NUMBERS = [*range(9), 24, 96, 127, 255, 2**15, 2**16 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
 _VALUES = [

@@ -1,5 +1,6 @@
 """The inputs of the fuzzing, spoilt here at random and for a moment."""
 
+import json
 import random
 
 import pytest
@@ -39,6 +40,18 @@ def test_what_is_not_spoilt_is_read(name, inputs, path):
         parts = parts_of(data, 1 + len(READERS[name].names))
         assert joined(parts) == data
         assert READERS[name].examine(data, path)
+
+
+@pytest.mark.parametrize("name", ("archive", "state"))
+def test_checksums_are_mended(name, inputs, path):
+    """Other weights, which nothing but the checksums could tell."""
+    *others, tensors = parts_of(inputs[name][0], 1 + len(READERS[name].names))
+    changed = bytearray(tensors)
+    if name == "state":
+        changed[0] ^= 1
+    else:
+        changed[json.loads(others[1])["chargen"]["tensors"]["embedding"]["offset"]] ^= 1
+    assert READERS[name].examine(joined([*others, bytes(changed)]), path)
 
 
 @pytest.mark.parametrize("data", (b"", b"\0" * 9, b"\xff" * 100), ids=len)
