@@ -17,7 +17,7 @@ from conftest import CORPORA, GREEK, MODULE, PANGRAMS, SCRIPT, Command, Finished
 import chargen
 from chargen.archive import read_archive, write_archive
 
-COMMANDS = ("train", "generate", "evaluate", "score", "info", "completion")
+COMMANDS = ("train", "generate", "evaluate", "score", "info", "plot", "report", "completion")
 FOREVER = 10**8
 
 every_command = pytest.mark.parametrize("name", COMMANDS)
@@ -323,7 +323,7 @@ def test_help_tells_the_meaning_of_every_option(name: str, run: Command) -> None
         for parameter in import_module(f"chargen.cli.{name}").command.params
         if isinstance(parameter, click.Option)
     ]
-    assert options or name == "completion"
+    assert options or name in ("completion", "plot")
     for option in options:
         assert len(option.help or "") > 10, option.name
         assert "".join((option.help or "").split()) in told

@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
-COMMANDS = ("train", "generate", "evaluate", "score", "info", "completion")
+COMMANDS = ("train", "generate", "evaluate", "score", "info", "plot", "report", "completion")
 
 
 def help_of(command: str) -> str:
