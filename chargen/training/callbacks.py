@@ -139,6 +139,7 @@ class Pace(keras.callbacks.Callback):
         self._save_if_due = save_if_due
         self._told = 0.0
         self._began = (0.0, 0)  # time and step at which this stretch began
+        self._has_compiled = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = (time.monotonic(), self._run.step)
@@ -149,6 +150,8 @@ class Pace(keras.callbacks.Callback):
         run.loss = float(logs["loss"])
         now = time.monotonic()
         run.step_seconds = (now - self._began[0]) / (run.step - self._began[1])
+        if not self._has_compiled:  # the first step, and how long it took tells of no other
+            self._began, self._has_compiled = (now, run.step), True
         run.diverged = not math.isfinite(run.loss)
         if run.diverged:
             self.model.stop_training = True

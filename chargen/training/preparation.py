@@ -23,6 +23,7 @@ from chargen.training.recipe import DEFAULT_BUDGET, model_config, training_confi
 from chargen.training.resume import (
     LENGTHS,
     check_corpus,
+    check_length,
     check_options,
     check_output,
     earlier_run,
@@ -146,6 +147,9 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     written = None
     if request.resume and not request.force and request.output is not None:
         written = check_output(request.output, model, training, origin["corpus_sha256"])
+        if written is not None and earlier is None:
+            per_epoch = windows_of(corpus.training_part, training).steps_per_epoch
+            check_length(request.output, written, training, per_epoch)
     prepared = Prepared(
         corpus,
         model,

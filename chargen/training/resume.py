@@ -22,6 +22,7 @@ from chargen.training.run import Run
 __all__ = [
     "LENGTHS",
     "check_corpus",
+    "check_length",
     "check_options",
     "check_output",
     "earlier_run",
@@ -92,6 +93,28 @@ def check_output(
             " -o/--output names another"
         )
     return archive
+
+
+def check_length(
+    output: str | os.PathLike[str],
+    written: Archive,
+    training: TrainingConfig,
+    steps_per_epoch: float,
+) -> None:
+    """Raise ``UsageError`` where ``training`` is longer than the run of the model ``written`` at
+    ``output``, which is finished and has left no state."""
+    before, wanted = (
+        steps or math.ceil((epochs or 0) * steps_per_epoch)
+        for steps, epochs in (
+            (written.training["steps"], written.training["epochs"]),
+            (training.steps, training.epochs),
+        )
+    )
+    if written.training["completed"] and wanted > before:
+        raise UsageError(
+            f"{os.fspath(output)}: finished, and without {state_path(output)} it cannot go on;"
+            f" --init {os.fspath(output)} with another -o/--output starts from its weights"
+        )
 
 
 def lengthened(
