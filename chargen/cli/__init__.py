@@ -16,17 +16,18 @@ from typing import Any, NoReturn
 import click
 
 from chargen import __version__
-from chargen.cli.consoles import silence, tell
+from chargen.cli.consoles import NO_STDOUT, silence, tell
+from chargen.cli.parsing import Group, NoCommand
 from chargen.errors import ChargenError
 
 __all__ = ["cli", "main"]
 
-_COMMANDS = ("train", "generate", "evaluate", "score", "plot", "info", "completion")
+_COMMANDS = ("train", "generate", "evaluate", "score", "plot", "report", "info", "completion")
 _USAGE_STATUS = 2
 _FAILURE_STATUS = 1
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -63,22 +64,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str] | None) -> int:
+    _occupy_closed_streams()
     try:
         status = cli.main(arguments, prog_name="chargen", standalone_mode=False)
+        has_exited = isinstance(status, int)  # of --help and --version, which write to stdout
         if sys.stdout is not None:
             sys.stdout.flush()
-        return status if isinstance(status, int) else 0
+        elif has_exited:
+            return _fail(NO_STDOUT, _FAILURE_STATUS)
+        return status if has_exited else 0
     except ChargenError as error:
         return _fail(str(error), error.status)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+    except NoCommand as error:
+        click.echo(error.message, err=True)
         return _USAGE_STATUS
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx is not None else "chargen"
-        message = " ".join(error.format_message().split())
-        return _fail(f"{message} ({path} --help lists the options)", _USAGE_STATUS)
     except click.ClickException as error:
-        return _fail(error.format_message(), _FAILURE_STATUS)
+        return _fail(error.format_message(), _USAGE_STATUS)
     except (KeyboardInterrupt, click.Abort):
         die_of(signal.SIGINT)
     except OSError as error:
@@ -94,6 +95,16 @@ def _run(arguments: list[str] | None) -> int:
             f"unexpected {type(error).__name__}: {_one_line(error)} (CHARGEN_DEBUG=1 shows where)",
             _FAILURE_STATUS,
         )
+
+
+def _occupy_closed_streams() -> None:
+    """Let no file that is opened later take the number of a closed stdin, stdout or stderr: what a
+    library writes there would land in it."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest number that is free
 
 
 def _one_line(error: Exception) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from chargen.cli.parsing import Command, OneOf
+
 __all__ = ["command"]
 
 
-@click.command("completion", short_help="Print shell completion.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
+@click.command("completion", cls=Command, short_help="Print shell completion.")
+@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="SHELL")
 def command(shell: str) -> None:
     """Print what makes SHELL complete chargen's commands, options and files.
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Self
 from chargen.errors import RunError
 
 __all__ = [
+    "NO_STDOUT",
     "TextSink",
     "is_terminal",
     "json_line",
@@ -28,6 +29,8 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+NO_STDOUT = "standard output is closed: there is nowhere to write to"
 
 _BLOCK_BYTES = 1 << 13
 _FIRST_BLOCK_BYTES = 64
@@ -122,7 +125,7 @@ def surprisal_color(bits: float) -> int:
 
 def _stdout() -> BinaryIO:
     if sys.stdout is None:
-        raise RunError("standard output is closed: there is nowhere to write to")
+        raise RunError(NO_STDOUT)
     return sys.stdout.buffer
 
 

@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING
 import click
 
 from chargen.cli.options import encoding_option, model_option, unknown_option
+from chargen.cli.parsing import Command, File
 from chargen.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from chargen.corpus import Tokens
+    from chargen.corpus import Corpus, Tokens
     from chargen.evaluation import Evaluation
     from chargen.vocabulary import Vocabulary
 
-__all__ = ["command"]
+__all__ = ["command", "training_text"]
 
 _THIS_MODEL = "this model"
 _ROWS = 1 << 14  # of the table of characters, made at a time
 
 
-@click.command("evaluate", short_help="Measure how well the model expects a text.")
-@click.argument("file", type=click.Path(allow_dash=True), metavar="FILE")
+@click.command("evaluate", cls=Command, short_help="Measure how well the model expects a text.")
+@click.argument("file", type=File(), metavar="FILE")
 @model_option
 @click.option(
     "--held-out",
@@ -36,7 +37,7 @@ _ROWS = 1 << 14  # of the table of characters, made at a time
 @click.option(
     "--train-text",
     multiple=True,
-    type=click.Path(allow_dash=True),
+    type=File(),
     metavar="FILE",
     help="Compare with n-grams and compressors that are given this text first: a file, a folder or"
     " a glob; may be given several times. With --held-out, the corpus named again is the part of it"
@@ -88,8 +89,8 @@ def command(
     vocabulary = loaded.vocabulary
     own = None
     if held_out:
-        corpus = loaded.own_corpus([file])
-        tokens, skipped, own = corpus.held_out_part, 0, corpus.training_part
+        own = loaded.own_corpus([file])
+        tokens, skipped = own.held_out_part, 0
     else:
         tokens, skipped = read_tokens(
             [file],
@@ -103,7 +104,7 @@ def command(
         write(tokens, bits, vocabulary)
         return
     found = loaded.evaluate_tokens(tokens, skipped=skipped)
-    training = _training_text(train_text, vocabulary, encoding, file, own) if train_text else None
+    training = training_text(train_text, vocabulary, encoding, own) if train_text else None
     rivals = baselines(tokens, vocabulary, training)
     if as_json:
         from chargen.cli.consoles import write_text
@@ -133,20 +134,25 @@ def _check_options(
         raise UsageError("'-' is named twice: standard input can be read only once")
 
 
-def _training_text(
-    names: tuple[str, ...], vocabulary: Vocabulary, encoding: str, file: str, own: Tokens | None
+def training_text(
+    names: tuple[str, ...], vocabulary: Vocabulary, encoding: str, own: Corpus | None
 ) -> Tokens:
-    """What ``names`` hold; ``own``, the rest of a corpus with a held-out part, for ``file``."""
+    """What ``names`` hold; the files of a corpus of which a part is held out stand together for the
+    rest of it."""
     import numpy as np
 
     from chargen.corpus import read_tokens
+    from chargen.reading import expand_sources
 
-    corpus = None if own is None else os.path.realpath(file)
-    others = [name for name in names if os.path.realpath(name) != corpus]
+    held_back = {os.path.realpath(name) for name in own.names} if own is not None else set()
+    files = expand_sources(names)
+    others = [name for name in files if os.path.realpath(name) not in held_back]
     if own is not None and not others:
-        return own
+        return own.training_part
     read, _ = read_tokens(others, vocabulary, encoding=encoding, unknown="skip")
-    return read if own is None or len(others) == len(names) else np.concatenate([own, read])
+    if own is None or len(others) == len(files):
+        return read
+    return np.concatenate([own.training_part, read])
 
 
 def _write_figures(found: Evaluation, rivals: dict[str, float], *, shows_skipped: bool) -> None:

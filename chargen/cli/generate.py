@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli.options import ENDLESS, LENGTH, model_option, unknown_option
+from chargen.cli.options import model_option, unknown_option
+from chargen.cli.parsing import Command, File, Number, WholeNumber
 from chargen.errors import TextError, UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_ENDLESS = -1
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 
 
-@click.command("generate", short_help="Write new text.")
+@click.command("generate", cls=Command, short_help="Write new text.")
 @model_option
 @click.option(
     "--seed",
@@ -34,7 +37,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 )
 @click.option(
     "--seed-file",
-    type=click.Path(allow_dash=True),
+    type=File(),
     metavar="FILE",
     help="Go on from the text in FILE ('-' is stdin), less one final line break.",
 )
@@ -48,7 +51,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 @click.option(
     "-n",
     "--length",
-    type=LENGTH,
+    type=WholeNumber(0, sys.maxsize, also={"inf": _ENDLESS}),
     metavar="N|inf",
     help="New characters to write (bytes, for a byte model); inf goes on until the pipe closes."
     "  [default: 500, or inf with --lines and --until-newline]",
@@ -61,10 +64,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 )
 @click.option("--keep-stop", is_flag=True, help="Write the stop string too.")
 @click.option("--until-newline", is_flag=True, help="End before the first line break.")
-@click.option("--lines", type=int, metavar="N", help="Write N whole lines.")
+@click.option("--lines", type=WholeNumber(), metavar="N", help="Write N whole lines.")
 @click.option(
     "--num-samples",
-    type=int,
+    type=WholeNumber(1, 10**9),
     default=1,
     show_default=True,
     metavar="N",
@@ -77,33 +80,35 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 )
 @click.option(
     "--temperature",
-    type=float,
+    type=Number(),
     metavar="T",
     help="Below 1 is safer, above is wilder, 0 takes the likeliest.  [default: 0.8]",
 )
 @click.option("--greedy", is_flag=True, help="Take the likeliest character: temperature 0.")
-@click.option("--top-k", type=int, metavar="K", help="Draw from the K likeliest characters.")
+@click.option(
+    "--top-k", type=WholeNumber(), metavar="K", help="Draw from the K likeliest characters."
+)
 @click.option(
     "--top-p",
-    type=float,
+    type=Number(),
     metavar="P",
     help="Draw from the fewest characters that are likely by P together.",
 )
 @click.option(
     "--min-p",
-    type=float,
+    type=Number(),
     metavar="P",
     help="Draw from characters at least P times as likely as the likeliest.",
 )
 @click.option(
     "--repetition-penalty",
-    type=float,
+    type=Number(),
     metavar="X",
     help="Above 1, what was written lately is less likely.",
 )
 @click.option(
     "--repetition-window",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="How many characters back the penalty looks.  [default: 64]",
 )
@@ -111,7 +116,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
 @click.option("--only", default="", metavar="CHARACTERS", help="Write nothing but these.")
 @click.option(
     "--random-seed",
-    type=int,
+    type=WholeNumber(0),
     metavar="N",
     help="The same number gives the same text.  [default: a fresh one]",
 )
@@ -147,10 +152,6 @@ def command(
     """
     if prompt is not None and seed_file is not None:
         raise UsageError("--seed and --seed-file both say where to go on from: give one")
-    if not 1 <= num_samples <= 10**9:
-        raise UsageError(f"samples {num_samples}: expected 1 or more (--num-samples)")
-    if random_seed is not None and random_seed < 0:
-        raise UsageError(f"random seed {random_seed}: expected 0 or more (--random-seed)")
     if escape:
         prompt, delimiter = _unescaped(prompt), _unescaped(delimiter)
         ban, only = _unescaped(ban) or "", _unescaped(only) or ""
@@ -268,7 +269,7 @@ def _stop_rules(options: dict[str, Any], loaded: Model, ban: str, only: str) -> 
         length = DEFAULT_LENGTH
     stop = [_bytes_of(text) for text in options["stop"]] + [b"\n"] * until_newline
     return StopRules(
-        None if length == ENDLESS else length, tuple(stop), options["keep_stop"], lines
+        None if length == _ENDLESS else length, tuple(stop), options["keep_stop"], lines
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli.options import encoding_option, unknown_option
+from chargen.cli.parsing import File, WholeNumber
 from chargen.errors import TextError, UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def output_options(function: Function) -> Function:
     output = click.option(
         "-o",
         "--output",
+        type=File(),
         metavar="FILE",
         help="The picture to write, by its name a .png or .svg.  [default: drawn in the terminal]",
     )
@@ -50,12 +52,16 @@ def output_options(function: Function) -> Function:
 def text_options(length: int) -> Callable[[Function], Function]:
     """What the commands that read a text share; ``length`` is how much of it, unless told."""
     text = click.option(
-        "--text", required=True, metavar="FILE", help="The text to read; '-' is stdin."
+        "--text",
+        required=True,
+        type=File(),
+        metavar="FILE",
+        help="The text to read; '-' is stdin.",
     )
     first = click.option(
         "-n",
         "--length",
-        type=click.IntRange(min=1),
+        type=WholeNumber(1),
         default=length,
         show_default=True,
         metavar="N",

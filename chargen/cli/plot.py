@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from chargen.cli.options import load_models, model_option, models_option
+from chargen.cli.parsing import Group, WholeNumber
 from chargen.cli.pictures import (
     check_output,
     draw,
@@ -26,7 +27,10 @@ Function = Callable[..., Any]
 
 def _layer_option(function: Function) -> Function:
     return click.option(
-        "--layer", type=int, metavar="N", help="The recurrent layer, from 1.  [default: the last]"
+        "--layer",
+        type=WholeNumber(),
+        metavar="N",
+        help="The recurrent layer, from 1.  [default: the last]",
     )(function)
 
 
@@ -37,16 +41,9 @@ def _state_options(function: Function) -> Function:
     return _layer_option(cell_state(function))
 
 
-class _InOrder(click.Group):
-    """A group that lists its commands in the order of this file."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 @click.group(
     "plot",
-    cls=_InOrder,
+    cls=Group,
     options_metavar="",
     subcommand_metavar="KIND [OPTIONS]",
     short_help="Draw what a model learned, and how.",
@@ -114,7 +111,9 @@ def surprisal(model: str, output: str | None, force: bool, **reading: Any) -> No
 
 @command.command("unit", short_help="What a hidden unit does along a text.")
 @model_option
-@click.option("--unit", type=int, required=True, metavar="N", help="The hidden unit, from 0.")
+@click.option(
+    "--unit", type=WholeNumber(), required=True, metavar="N", help="The hidden unit, from 0."
+)
 @_state_options
 @text_options(400)
 @output_options
@@ -163,7 +162,7 @@ def unit(
 @model_option
 @click.option(
     "--top",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     default=3,
     show_default=True,
     metavar="N",
@@ -235,7 +234,7 @@ def embedding(model: str, output: str | None, force: bool) -> None:
 @models_option("The model to read; several come into one picture.")
 @click.option(
     "--distance",
-    type=click.IntRange(min=1),
+    type=WholeNumber(1),
     default=100,
     show_default=True,
     metavar="K",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from chargen.cli.options import load_models, models_option
+from chargen.cli.parsing import Command, File
 
 __all__ = ["command"]
 
 
-@click.command("score", short_help="Score lines of text, for sorting and filtering.")
-@click.argument("file", default="-", type=click.Path(allow_dash=True))
+@click.command("score", cls=Command, short_help="Score lines of text, for sorting and filtering.")
+@click.argument("file", default="-", type=File())
 @models_option("The model to read; with several, the likeliest of them is named for each line.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 def command(file: str, models: tuple[str, ...], as_json: bool) -> None:

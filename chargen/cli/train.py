@@ -10,18 +10,19 @@ from typing import Any
 
 import click
 
-from chargen.cli.options import AUTO
+from chargen.cli.parsing import Command, File, Folder, Number, OneOf, WholeNumber
 
 __all__ = ["command"]
 
 
-@click.command("train", short_help="Train a model on a text.")
-@click.argument("corpus", nargs=-1, required=True, metavar="CORPUS...")
+@click.command("train", cls=Command, short_help="Train a model on a text.")
+@click.argument("corpus", nargs=-1, required=True, type=File(), metavar="CORPUS...")
 @click.option(
     "-o",
     "--output",
     default="chargen.keras",
     show_default=True,
+    type=File(),
     metavar="FILE",
     help="The model to write.",
 )
@@ -41,6 +42,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--init",
+    type=File(),
     metavar="MODEL",
     help="Start from this model's weights; new characters are added to its vocabulary.",
 )
@@ -50,11 +52,13 @@ __all__ = ["command"]
     help="How long everything may take, such as 90s, 3m or 1h30m; a small corpus takes less."
     "  [default: 3m]",
 )
-@click.option("--epochs", type=int, metavar="N", help="Train for N passes over the text instead.")
-@click.option("--steps", type=int, metavar="N", help="Train for N batches instead.")
+@click.option(
+    "--epochs", type=WholeNumber(), metavar="N", help="Train for N passes over the text instead."
+)
+@click.option("--steps", type=WholeNumber(), metavar="N", help="Train for N batches instead.")
 @click.option(
     "--tokens",
-    type=click.Choice(["char", "byte"]),
+    type=OneOf(["char", "byte"]),
     help="Learn characters, or the bytes of any file.  [default: char]",
 )
 @click.option("--encoding", metavar="NAME", help="The encoding of the text.  [default: utf-8]")
@@ -66,78 +70,88 @@ __all__ = ["command"]
 )
 @click.option(
     "--val-fraction",
-    type=float,
+    type=Number(),
     metavar="SHARE",
     help="Share of the text held out from its end; 0 holds out none."
     "  [default: 0.1, at most 1,000,000 characters]",
 )
 @click.option(
     "--cell",
-    type=click.Choice(["rnn", "lstm", "gru"]),
+    type=OneOf(["rnn", "lstm", "gru"]),
     help="The recurrent layer.  [default: lstm]",
 )
 @click.option(
     "--units",
-    type=AUTO,
+    type=WholeNumber(also={"auto": None}),
     default="auto",
     show_default=True,
     metavar="N|auto",
     help="Width of a layer; auto goes by the corpus and the budget.",
 )
 @click.option(
-    "--layers", "num_layers", type=int, metavar="N", help="Recurrent layers.  [default: 1]"
+    "--layers",
+    "num_layers",
+    type=WholeNumber(),
+    metavar="N",
+    help="Recurrent layers.  [default: 1]",
 )
 @click.option(
-    "--embedding-dim", type=int, metavar="N", help="Width of the embedding.  [default: 64]"
+    "--embedding-dim",
+    type=WholeNumber(),
+    metavar="N",
+    help="Width of the embedding.  [default: 64]",
 )
 @click.option(
     "--dropout",
-    type=float,
+    type=Number(),
     metavar="SHARE",
     help="Share of a layer's outputs dropped in training.  [default: by corpus and budget]",
 )
 @click.option(
     "--objective",
-    type=click.Choice(["sequence", "last"]),
+    type=OneOf(["sequence", "last"]),
     help="Learn every next character with carried state, or only the one after each window."
     "  [default: sequence]",
 )
 @click.option(
-    "--batch-size", type=int, metavar="N", help="Texts read side by side.  [default: by the corpus]"
+    "--batch-size",
+    type=WholeNumber(),
+    metavar="N",
+    help="Texts read side by side.  [default: by the corpus]",
 )
 @click.option(
     "--sequence-length",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="Characters in a window.  [default: 32; 40 for --objective last]",
 )
 @click.option(
     "--stride",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="Characters from one window to the next, for --objective last.  [default: 1]",
 )
 @click.option(
     "--learning-rate",
-    type=float,
+    type=Number(),
     metavar="RATE",
     help="The peak, after warm-up.  [default: by the cell]",
 )
 @click.option(
     "--patience",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="Stop after N validations without a better held-out figure.",
 )
 @click.option(
     "--validate-every",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="Steps between validations.  [default: by the length of the run]",
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=OneOf(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
     help="Of the recurrent products; auto is bfloat16 where that is faster.",
@@ -150,20 +164,20 @@ __all__ = ["command"]
 )
 @click.option(
     "--random-seed",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="The same number gives the same model.  [default: 0]",
 )
 @click.option(
     "--log",
     "log_file",
-    type=click.Path(dir_okay=False),
+    type=File(),
     metavar="FILE",
     help="Add what happens to FILE, a JSON object a line.",
 )
 @click.option(
     "--tensorboard",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="DIR",
     help="Write TensorBoard's event files to DIR (pip install 'chargen[tensorboard]').",
 )
@@ -172,7 +186,7 @@ def command(
     corpus: tuple[str, ...],
     output: str,
     quiet: bool,
-    units: int | str,
+    units: int | None,
     log_file: str | None,
     **options: Any,
 ) -> None:
@@ -201,7 +215,7 @@ def command(
         train(
             corpus,
             output=output,
-            units=None if units == "auto" else units,  # type: ignore[arg-type]
+            units=units,
             listener=listen,
             is_stopped=interrupt.is_requested,
             started=started,
