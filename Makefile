@@ -49,5 +49,5 @@ fuzz: $(STAMP)  ## Spoil model files and resume states for SECONDS, or RUNS time
 	@$(BIN)/python tests/fuzz.py $(if $(RUNS),--runs $(RUNS),--seconds $(SECONDS))
 
 clean:  ## Remove what make made: .venv, caches, the demo's model
-	@rm -rf $(VENV) demo.keras .fuzz .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
+	@rm -rf $(VENV) demo.keras demo.keras.resume .fuzz .pytest_cache .hypothesis .mypy_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
