@@ -54,6 +54,7 @@ _RECORD = {
 }
 _POINT = {"step", "loss", "learning_rate", "bits_per_char"}
 _FIGURES = {"bits_per_char", "nats_per_char", "perplexity", "accuracy", "characters", "skipped"}
+_LARGEST_LOSS = 1e40  # of float32 numbers: sums and differences of many stay finite
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -226,7 +227,7 @@ def check_history(history: Sequence[Any]) -> None:
         isinstance(point, dict)
         and {"step", "loss", "learning_rate"} <= set(point) <= _POINT
         and _is_count(point["step"])
-        and all(map(_is_finite, point.values()))
+        and all(_is_finite(value, _LARGEST_LOSS) for value in point.values())
         for point in history
     ):
         raise ModelFileError("its history is no list of points of numbers")
@@ -263,8 +264,8 @@ def _check_kinds(values: Mapping[str, Any], expected: Mapping[str, tuple[type, .
             raise ModelFileError(f"its training entry {name!r} is missing or of the wrong kind")
 
 
-def _is_finite(value: Any) -> bool:
-    return type(value) in _NUMBER and abs(value) <= sys.float_info.max
+def _is_finite(value: Any, most: float = sys.float_info.max) -> bool:
+    return type(value) in _NUMBER and abs(value) <= most
 
 
 def _is_count(value: Any) -> bool:

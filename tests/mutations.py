@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from chargen.archive import read_archive, verify_archive
+from chargen.cli.info import rows_of
 from chargen.container import packed
 from chargen.engine import Engine
 from chargen.errors import ModelFileError, RunError
 from chargen.hdf5 import read_datasets
+from chargen.model import Model
 from chargen.training.checkpoint import read_checkpoint
 
 ARCHIVE = "metadata.json", "config.json", "model.weights.h5"
@@ -122,11 +124,12 @@ def _check_time(began: float) -> None:
 
 
 def _read_model(path: Path) -> None:
-    """A model that is read must also run."""
+    """A model that is read must also run, and ``info`` must know how to show it."""
     archive = read_archive(path)
     engine = Engine(archive.model, archive.tensors)
     tokens = np.zeros(2, np.int32)
     assert np.isfinite(engine.head(engine.body.run(engine.zero_state(), tokens))).all()
+    assert all(value for _, value in rows_of(Model(archive, path)))
     json.dumps([archive.training, archive.history], allow_nan=False)
     verify_archive(archive, path)
 

@@ -73,10 +73,11 @@ def models(draw, vocabulary=vocabularies):
     return config, vocabulary
 
 
+losses = st.floats(-1e40, 1e40)
 histories = st.lists(
     st.fixed_dictionaries(
-        {"step": counts, "loss": numbers, "learning_rate": numbers},
-        optional={"bits_per_char": numbers},
+        {"step": counts, "loss": losses, "learning_rate": losses},
+        optional={"bits_per_char": losses},
     ),
     min_size=1,
     max_size=5,

@@ -210,6 +210,7 @@ POINT = {"step": 1, "loss": 1.0, "learning_rate": 0.1}
 HISTORIES = (
     *([], [1], [{}], [[]], [None], [{"step": 1}], [{**POINT, "loss": "low"}], [{**POINT, "a": 1}]),
     *([{**POINT, "step": -1}], [{**POINT, "step": 1.0}], [{**POINT, "step": True}]),
+    *([{**POINT, "loss": 1e41}], [{**POINT, "bits_per_char": -1e308}]),
     *([{**POINT, "loss": None}], [POINT, {**POINT, "bits_per_char": []}]),
 )
 
