@@ -31,11 +31,12 @@ ORDER = (
     {"evaluation"},
     {"generation", "inspection"},
     {"model", "plots"},
+    {"report"},
     {"training"},
     {"cli"},
 )
 RANK = {room: rank for rank, row in enumerate(ORDER) for room in row}
-FOLDERS = {"training", "cli"}
+FOLDERS = {"report", "training", "cli"}
 HEAVY = {"tensorflow", "keras", "h5py"}
 TERMINAL = {"click", "rich"}
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chargen.cli.options import model_option
+from chargen.cli.parsing import Command
 
 if TYPE_CHECKING:
     from chargen.model import Model
 
-__all__ = ["command"]
+__all__ = ["command", "repeating_command", "rows_of"]
 
 _OPTIONS = {
     "cell": "--cell",
@@ -43,7 +44,7 @@ _CHECKED = (
 _KEPT_BY_INIT = {"cell", "units", "num_layers", "embedding_dim"}
 
 
-@click.command("info", short_help="Show what a model is and how it was trained.")
+@click.command("info", cls=Command, short_help="Show what a model is and how it was trained.")
 @model_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object.")
 @click.option(
@@ -61,9 +62,9 @@ def command(model: str, as_json: bool, verify: bool) -> None:
     verified = _verified(loaded) if verify else None
     if as_json:
         told = {} if verified is None else {"verified": verified}
-        write_json({**loaded.info(), "command": _command(loaded), **told})
+        write_json({**loaded.info(), "command": repeating_command(loaded), **told})
     else:
-        rows = [*_rows(loaded), *(() if verified is None else _rows_of_verified(verified))]
+        rows = [*rows_of(loaded), *(() if verified is None else _rows_of_verified(verified))]
         write_text("\n".join(f"{name:<14}{value}" for name, value in rows))
 
 
@@ -104,7 +105,7 @@ def _rows_of_verified(verified: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
 
 
-def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
+def rows_of(loaded: Model) -> Iterator[tuple[str, str]]:
     from chargen.cli.consoles import one_line, sparkline
 
     config, training = loaded.config, loaded.training
@@ -145,7 +146,7 @@ def _rows(loaded: Model) -> Iterator[tuple[str, str]]:
             f"{held_out['bits_per_char']:.4f} bits per {_unit(loaded)}"
             f" on {held_out['characters'] + 1:,}",
         )
-    if (repeat := _command(loaded)) is not None:
+    if (repeat := repeating_command(loaded)) is not None:
         yield "repeat", repeat
         if not (training["completed"] and training["as_planned"]):
             yield "", "(not to the byte: the run was stopped or shortened on its way)"
@@ -163,7 +164,7 @@ def _vocabulary(loaded: Model) -> str:
     return f"{len(characters):,} characters: {shown.encode('unicode_escape').decode()}"
 
 
-def _command(loaded: Model) -> str | None:
+def repeating_command(loaded: Model) -> str | None:
     """The ``chargen train`` that repeats the run; None where the corpus had no name."""
     from chargen.cli.consoles import shell_word
 
