@@ -30,7 +30,7 @@ from chargen.vocabulary import Vocabulary
 
 METADATA, CONFIG, WEIGHTS = NAMES = "metadata.json", "config.json", "model.weights.h5"
 STATE, TENSORS = "state.json", "state.bin"
-MISSING = object()
+MISSING = type("Missing", (), {"__repr__": lambda _: "missing"})()
 
 RECORD = {
     **TrainingConfig(steps=3).to_dict(),

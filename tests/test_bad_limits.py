@@ -132,6 +132,6 @@ def test_files_without_end_are_cheap(reader, tmp_path):
 
 
 def test_the_watch_sees_what_a_reader_does(reader):
-    *_, asked = reader.read_path("../../../../etc/passwd")
-    assert is_nothing_but(asked, "../../../../etc/passwd")
+    *_, asked = reader.read_path("/etc/passwd")
+    assert is_nothing_but(asked, "/etc/passwd")
     assert not is_nothing_but(asked, str(reader.path))
