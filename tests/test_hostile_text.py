@@ -299,7 +299,7 @@ def test_no_error_brings_what_a_terminal_obeys(run: Command, hostile_model: Path
 
 def test_arguments_that_are_no_utf_8(run: Command, hostile_model: Path, byte_model: Path) -> None:
     same = ("generate", "-m", hostile_model, "-n", 9, "--random-seed", 1)
-    is_refused(run(*same, b"--seed=e\xff"), TEXT, "'\\udcff' (U+DCFF) at character 2", "--unknown")
+    is_refused(run(*same, b"--seed=e\xff"), TEXT, "ff", "at character 2", "--unknown")
     skipped = good(run(*same, b"--seed=e\xff", "--unknown", "skip"))
     new = chargen.load(hostile_model).generate("e", length=9, random_seed=1)
     assert skipped.startswith(b"e\xff" + new.encode())
@@ -310,7 +310,7 @@ def test_arguments_that_are_no_utf_8(run: Command, hostile_model: Path, byte_mod
     only = good(run("generate", "-m", byte_model, "-n", 9, b"--only=\xff\xfe", b"--ban=\xff"))
     assert only == b"\xfe" * 9 + b"\n"
     missing = run("train", b"caf\xe9.txt")
-    is_refused(missing, FAILED, "caf\\udce9.txt")
+    is_refused(missing, FAILED, "caf\\", "e9.txt")
 
 
 # size

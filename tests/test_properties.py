@@ -35,7 +35,7 @@ from chargen.sampling import (
     apply_top_k,
     apply_top_p,
 )
-from chargen.vocabulary import Vocabulary, bytes_of
+from chargen.vocabulary import Vocabulary, bytes_of, describe_character
 from chargen.windows import SlidingWindows, Streams, fitted_shape
 
 # Line ends of every kind, NUL, escapes, a byte order mark, combining marks, joiners, right to left.
@@ -71,8 +71,8 @@ def test_any_text_is_taken_or_refused_in_one_line(text, other):
     if missing:
         with pytest.raises(TextError) as caught:
             vocabulary.encode(other)
-        named = f"(U+{ord(other[missing[0]]):04X}) at character {missing[0] + 1}"
-        assert named in line_of(caught, 3)
+        named = describe_character(ord(other[missing[0]]))
+        assert f"{named} at character {missing[0] + 1}" in line_of(caught, 3)
     kept = [c for c in other if c in known]
     assert vocabulary.encode(other, unknown="skip").tolist() == [
         sorted(set(known)).index(c) for c in kept
@@ -95,7 +95,7 @@ def test_a_byte_vocabulary_takes_any_text_but_a_surrogate_that_is_no_byte(text):
         ):
             with pytest.raises(TextError) as caught:
                 refused()
-            assert f"(U+{ord(stray[0]):04X})" in line_of(caught, 3)
+            assert describe_character(ord(stray[0])) in line_of(caught, 3)
         return
     parts = [
         bytes([ord(c) & 0xFF]) if "\udc80" <= c <= "\udcff" else c.encode("utf-8") for c in text
@@ -116,7 +116,8 @@ def test_text_may_be_cut_anywhere(known, text, data):
         first = next(place for place, c in enumerate(text) if c not in known)
         with pytest.raises(TextError) as caught:
             encode_with(blocks, vocabulary)
-        assert f"(U+{ord(text[first]):04X}) at character {first + 1}" in line_of(caught, 3)
+        named = describe_character(ord(text[first]))
+        assert f"{named} at character {first + 1}" in line_of(caught, 3)
 
 
 @settings(deadline=None, max_examples=60)
