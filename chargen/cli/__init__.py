@@ -114,7 +114,8 @@ def _one_line(error: Exception) -> str:
 
 def _fail(message: str, status: int) -> int:
     if os.environ.get("CHARGEN_DEBUG", "0") not in ("", "0"):
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            tell(line)
     tell(f"chargen: {message}")
     return status
 
