@@ -125,11 +125,12 @@ def verify_archive(archive: Archive, path: str | os.PathLike[str] | None) -> Non
 
 def _parse(read: Callable[[str, int], bytes]) -> Archive:
     """The model of the members that ``read(name, limit)`` gives."""
-    members = {_METADATA: read(_METADATA, LARGEST_JSON), _CONFIG: read(_CONFIG, _LARGEST_CONFIG)}
+    members = {_METADATA: read(_METADATA, LARGEST_JSON)}
     ours = json_object(members[_METADATA], _METADATA).get("chargen")
-    keras_config = json_object(members[_CONFIG], _CONFIG)
     if ours is None:
-        raise _without_our_entry(keras_config)
+        raise _without_our_entry(read)
+    members[_CONFIG] = read(_CONFIG, _LARGEST_CONFIG)
+    keras_config = json_object(members[_CONFIG], _CONFIG)
     if not isinstance(ours, dict):
         raise Damaged("its 'chargen' entry is no object")
     check_format(ours, FORMAT, "model")
@@ -161,9 +162,12 @@ def _parse(read: Callable[[str, int], bytes]) -> Archive:
     return Archive(members, model, vocabulary, training, history, tensors_in(weights, index))
 
 
-def _without_our_entry(keras_config: Mapping[str, Any]) -> ModelFileError:
-    layers = keras_config.get("config")
-    if isinstance(layers, dict) and layers.get("name") == "chargen":
+def _without_our_entry(read: Callable[[str, int], bytes]) -> ModelFileError:
+    try:
+        network = json_object(read(_CONFIG, LARGEST_JSON), _CONFIG).get("config")
+    except Damaged:  # of a network that is larger than any of ours
+        network = None
+    if isinstance(network, dict) and network.get("name") == "chargen":
         return ModelFileError(
             "a chargen model that Keras has saved again, which left its vocabulary out; use the"
             " file that chargen wrote, or train again with: chargen train CORPUS"

@@ -9,7 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from model_files import METADATA, NAMES, WEIGHTS, good_archive, packed, refusal
+from model_files import CONFIG, METADATA, NAMES, WEIGHTS, good_archive, packed, refusal
 
 from chargen.archive import write_archive
 
@@ -44,6 +44,15 @@ def test_a_stock_keras_file(path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(path)
     message = refusal(path)
     assert "not a chargen model: Keras wrote it" in message and "chargen train" in message
+
+
+@pytest.mark.parametrize("num_layers", (2000, 50_000))
+def test_a_stock_keras_file_of_a_large_network(num_layers, archive, path):
+    layers = [{"class_name": "Dense", "config": {"units": 9}}] * num_layers
+    config = {"class_name": "Functional", "config": {"name": "a", "layers": layers}}
+    stock = {METADATA: json.dumps({"keras_version": "3.15.0"}), CONFIG: json.dumps(config)}
+    path.write_bytes(packed({**archive.members, **stock}.items()))
+    assert "Keras wrote it" in refusal(path)
 
 
 def test_a_model_saved_again_by_keras(written, path):
