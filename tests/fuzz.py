@@ -48,12 +48,13 @@ def in_turn(seconds: int, runs: int | None) -> int:
             length = f"-runs={runs * SHARES_OF_INPUTS[name]:.0f}"
         began = time.monotonic()
         words = [sys.executable, __file__, "--within", name, length]
-        ended = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
-        took = time.monotonic() - began
-        count = int((re.findall(r"^#(\d+)", ended.stderr, re.M) or ["0"])[-1])
-        coverage = (re.findall(r"cov: (\d+)", ended.stderr) or ["0"])[-1]
-        kept = (re.findall(r"corp: (\d+)", ended.stderr) or ["0"])[-1]
-        memory = (re.findall(r"rss: (\d+)Mb", ended.stderr) or ["0"])[-1]
+        ended = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", check=False
+        )
+        took, output = time.monotonic() - began, ended.stdout
+        count = _last(r"^#(\d+)", output)
+        coverage, kept = _last(r"cov: (\d+)", output), _last(r"corp: (\d+)", output)
+        memory = _last(r"rss: (\d+)Mb", output)
         total += count
         print(
             f"{name:<8} {count:>9,} inputs in {took:.0f} s, {count / took:,.0f} a second, coverage"
@@ -61,11 +62,16 @@ def in_turn(seconds: int, runs: int | None) -> int:
             flush=True,
         )
         if ended.returncode:
-            lines = [line for line in ended.stderr.splitlines() if not line.startswith("#")]
-            print("\n".join(lines[-60:]))
+            print("".join(output.partition("=== Uncaught")[1:]) or output[-3000:])
             status = 1
-    print(f"{'in all':<8} {total:>9,} inputs, {'none past the limits' if not status else 'FOUND'}")
+    verdict = "and something was found" if status else "none past the limits"
+    print(f"{'in all':<8} {total:>9,} inputs, {verdict}")
     return status
+
+
+def _last(pattern: str, output: str) -> int:
+    """The number that libFuzzer told last."""
+    return int((re.findall(pattern, output, re.MULTILINE) or ["0"])[-1])
 
 
 def fuzz(name: str, options: list[str]) -> None:
