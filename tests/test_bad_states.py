@@ -121,6 +121,7 @@ def test_an_empty_entry(entry, path):
         (("asked", "surprise"), 1),
         (("asked", "a line\nand another"), 1),
         (("asked", "cell"), ["lstm"]),
+        (("asked", "cell"), "a" * 5000),
         (("asked", "steps"), {"a": {}}),
         (("asked", "\ud800"), 1),
     ),

@@ -47,6 +47,7 @@ FORMAT = 1
 
 _STATE, _TENSORS = "state.json", "state.bin"
 _OTHER_TENSORS = 1 << 16  # bytes of what is neither weights nor carried states, at most
+_LONGEST_OPTION = 1 << 12
 _OTHER_NAMES = re.compile(r"now/(?:loss|optimizer|dropout)/[a-z0-9_]{1,40}")
 
 
@@ -143,7 +144,8 @@ def _without_tensors(state: Mapping[str, Any]) -> Checkpoint:
     asked, run = typed(state, "asked", dict), Run.from_dict(typed(state, "run", dict))
     known = {field.name for kind in (ModelConfig, TrainingConfig) for field in fields(kind)}
     if not set(asked) <= known | set(origin) or any(
-        isinstance(value, list | dict) for value in asked.values()
+        isinstance(value, list | dict) or len(str(value)) > _LONGEST_OPTION
+        for value in asked.values()
     ):
         raise Damaged("its options are none that a run is asked for")
     return Checkpoint(model, training, vocabulary, asked, origin, run, {})
