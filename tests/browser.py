@@ -160,11 +160,10 @@ class Tab:
         requests = self.events("Network.requestWillBeSent")
         return [request["request"]["url"] for request in requests]
 
-    def picture(self, *, whole: bool = True) -> bytes:
-        """A PNG of the whole page, or of what is on the screen."""
-        return base64.b64decode(
-            self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        )
+    def picture(self, width: int, height: int) -> bytes:
+        """A PNG of so much of the page, from its beginning."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        return base64.b64decode(self.call("Page.captureScreenshot", clip=clip)["data"])
 
     def pdf(self) -> bytes:
         printed = self.call("Page.printToPDF", printBackground=False, preferCSSPageSize=True)

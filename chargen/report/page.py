@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -30,6 +29,7 @@ __all__ = [
 
 JOINERS = "\u200c\u200d"  # what keeps letters apart or ties signs together: part of how they look
 _BLANKS = "\n\t"
+_LARGEST_WHOLE = 1e12  # written out
 _VOID = {"input", "link", "meta"}
 
 Attribute = str | int | bool | None
@@ -115,8 +115,9 @@ def command_line(command: str) -> Html:
 
 
 def number(value: float, digits: int = 5) -> str:
-    """A number of so many significant digits at most, with commas and a true minus."""
-    if math.isfinite(value) and value == round(value) and abs(value) < 10**digits:
+    """A whole number with commas, any other of so many significant digits at most; the minus is a
+    true one."""
+    if abs(value) < _LARGEST_WHOLE and value == round(value):
         shown = f"{round(value):,}"
     else:
         shown = f"{value:.{digits}g}"
