@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +78,8 @@ def largest_weights(model: ModelConfig) -> int:
     return 4 * model.num_parameters + _HDF5_STRUCTURE
 
 
-def read_archive(path: str | os.PathLike[str]) -> Archive:
-    """The model at ``path``, every part of it checked.
+def read_archive(path: str | os.PathLike[str], *, option: str = "-m/--model") -> Archive:
+    """The model at ``path``, which ``option`` names, every part of it checked.
 
     Raises ``ModelFileError`` in one line for a file that is missing, damaged, foreign, or of a
     format from the future; ``RunError`` where it cannot be read.
@@ -87,13 +88,15 @@ def read_archive(path: str | os.PathLike[str]) -> Archive:
     try:
         with opened(name, (_METADATA, _CONFIG, _WEIGHTS)) as file:
             return _parse(file.read)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ModelFileError(
-            f"{name}: no model here; train one with: chargen train CORPUS -o {name}"
-            " (or name another with -m/--model)"
+            f"{name}: no model here; train one with: chargen train CORPUS -o {shlex.quote(name)}"
+            f" (or name another with {option})"
         ) from None
     except IsADirectoryError:
-        raise ModelFileError(f"{name}: a folder, not a model file (-m/--model)") from None
+        raise ModelFileError(
+            f"{name}: a folder, not a model file; name another with {option}"
+        ) from None
     except OSError as error:
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
     except Damaged as error:

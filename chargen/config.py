@@ -24,6 +24,7 @@ __all__ = [
     "SamplingConfig",
     "TrainingConfig",
     "format_duration",
+    "option_of",
     "parse_duration",
 ]
 
@@ -43,8 +44,7 @@ def parse_duration(text: str, option: str = "--budget") -> float:
     """Seconds in ``90s``, ``3m``, ``1h30m`` or a plain number of seconds, given as ``option``."""
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None or not any(match.groups()):
-        name = option.removeprefix("--")
-        raise UsageError(f"{name} {text!r}: expected a time such as 90s, 3m or 1h30m ({option})")
+        raise UsageError(f"{option} {text!r}: expected a time such as 90s, 3m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
 
@@ -60,6 +60,11 @@ def format_duration(seconds: float) -> str:
     return "".join(parts)
 
 
+def option_of(name: str) -> str:
+    """The option of the command line that sets the entry ``name`` of a config."""
+    return "--layers" if name == "num_layers" else f"--{name.replace('_', '-')}"
+
+
 class _Validated:
     """Checks, and the dict round trip, that every config shares."""
 
@@ -67,21 +72,19 @@ class _Validated:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise UsageError(
-                f"{name} {value!r}: expected a whole number from {low} to {high} ({option})"
+                f"{option} {value!r}: expected a whole number from {low:,} to {high:,}"
             )
 
     def _require_number(self, name: str, low: float, high: float, option: str) -> None:
         value = getattr(self, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise UsageError(
-                f"{name} {value!r}: expected a number from {low:g} to {high:g} ({option})"
-            )
+            raise UsageError(f"{option} {value!r}: expected a number from {low:,} to {high:,}")
 
     def _require_choice(self, name: str, choices: tuple[str, ...], option: str) -> None:
         value = getattr(self, name)
         if value not in choices:
-            raise UsageError(f"{name} {value!r}: expected one of {', '.join(choices)} ({option})")
+            raise UsageError(f"{option} {value!r}: expected one of {', '.join(choices)}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload]
@@ -92,7 +95,7 @@ class _Validated:
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         if set(values) != known:
             odd = ", ".join(sorted(repr(name) for name in known.symmetric_difference(values)))
-            raise UsageError(f"{cls.__name__}: missing or unknown entries: {odd}")
+            raise UsageError(f"missing or unknown entries: {odd}")
         return cls(**values)
 
 
@@ -111,7 +114,7 @@ class ModelConfig(_Validated):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        self._require_int("vocabulary_size", 1, 0x110000, "the corpus")
+        self._require_int("vocabulary_size", 1, 0x110000, "vocabulary_size")
         self._require_choice("cell", CELLS, "--cell")
         self._require_int("units", 1, 16384, "--units")
         self._require_int("num_layers", 1, 16, "--layers")
@@ -169,9 +172,7 @@ class TrainingConfig(_Validated):
 
     def __post_init__(self) -> None:
         if type(self.deterministic) is not bool:
-            raise UsageError(
-                f"deterministic {self.deterministic!r}: expected True or False (--deterministic)"
-            )
+            raise UsageError(f"--deterministic {self.deterministic!r}: expected True or False")
         self._require_choice("precision", ("float32", "bfloat16"), "--precision")
         self._require_choice("objective", ("sequence", "last"), "--objective")
         self._require_int("batch_size", 1, 65536, "--batch-size")
@@ -183,9 +184,11 @@ class TrainingConfig(_Validated):
             self._require_int("patience", 1, 1_000_000, "--patience")
         if self.validate_every is not None:
             self._require_int("validate_every", 1, 10**12, "--validate-every")
-        lengths = {name: getattr(self, name) for name in ("budget", "epochs", "steps")}
-        if sum(value is not None for value in lengths.values()) != 1:
-            raise UsageError("exactly one of --budget, --epochs and --steps says how long to train")
+        given = [name for name in ("budget", "epochs", "steps") if getattr(self, name) is not None]
+        if not given:
+            raise UsageError("one of --budget, --epochs and --steps says how long to train")
+        if len(given) > 1:
+            raise UsageError(f"--{given[0]} and --{given[1]} each say how long to train: give one")
         if self.budget is not None:
             self._require_number("budget", 1, 366 * 86400, "--budget")
         if self.epochs is not None:

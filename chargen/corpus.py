@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from chargen.errors import RunError, TextError, UsageError
 from chargen.permutation import Permutation
 from chargen.reading import STDIN, check_encoding, expand_sources, read_blocks
-from chargen.vocabulary import TokenKind, UnknownPolicy, Vocabulary, bytes_of, code_points
+from chargen.vocabulary import TokenKind, UnknownPolicy, Vocabulary, bytes_of, code_points, counted
 
 __all__ = ["Corpus", "Tokens", "encode_with", "read_corpus", "read_tokens"]
 
@@ -100,9 +99,9 @@ def read_corpus(
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise UsageError(
-            f"val_fraction {val_fraction!r}: expected 0 or more, below 1 (--val-fraction)"
+            f"--val-fraction {val_fraction!r}: expected a number of 0 or more, below 1"
         )
-    check_encoding(encoding)
+    check_encoding(encoding, tokens)
     names = tuple(expand_sources(sources)) if text is None else ("text",)
     encoder = _Encoder(tokens, known, spool_folder)
     if text is not None:
@@ -147,12 +146,14 @@ def read_tokens(
     *,
     encoding: str = "utf-8",
     unknown: UnknownPolicy = "error",
+    least: int = 0,
 ) -> tuple[Tokens, int]:
     """The files of ``sources`` as indices of ``vocabulary``, and how many characters were skipped.
 
-    Raises as ``read_corpus`` does, and ``TextError`` for a character the vocabulary lacks.
+    Raises as ``read_corpus`` does, and ``TextError`` for a character the vocabulary lacks, or where
+    fewer than ``least`` are left.
     """
-    check_encoding(encoding)
+    check_encoding(encoding, vocabulary.kind)
     paths = expand_sources(sources)
 
     def blocks() -> Iterator[str | bytes]:
@@ -160,7 +161,10 @@ def read_tokens(
             yield from read_blocks(path, tokens=vocabulary.kind, encoding=encoding)
 
     what = " ".join("standard input" if path == STDIN else path for path in paths)
-    return encode_with(blocks(), vocabulary, unknown=unknown, what=what)
+    encoded, skipped = encode_with(blocks(), vocabulary, unknown=unknown, what=what)
+    if encoded.size < least:
+        raise TextError(f"{what}: holds {counted(encoded.size)}; expected at least {least}")
+    return encoded, skipped
 
 
 def encode_with(
@@ -191,7 +195,7 @@ class _Spool:
     def __init__(self, dtype: np.dtype[Any], folder: str | os.PathLike[str] | None) -> None:
         self.dtype = dtype
         self.size = 0
-        self._folder = Path(folder or tempfile.gettempdir())
+        self._folder = folder
         self._file: IO[bytes] = self._guard(
             lambda: tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - map() closes it
         )
@@ -200,8 +204,9 @@ class _Spool:
         try:
             return act()
         except OSError as error:
+            folder = self._folder or tempfile.tempdir or "the folder of temporary files"
             raise RunError(
-                f"{self._folder}: cannot hold the encoded corpus: {error.strerror or error};"
+                f"{folder}: cannot hold the encoded corpus: {error.strerror or error};"
                 " choose another place with -o/--output, or TMPDIR where nothing is written"
             ) from error
 
@@ -238,8 +243,8 @@ class _Encoder:
     ) -> None:
         if known is not None and known.kind != kind:
             raise UsageError(
-                f"the model of --init reads {known.kind}s and this corpus is read as {kind}s"
-                f" (--tokens {known.kind})"
+                f"--tokens {kind}: the model of --init was trained on {known.kind}s; give --tokens"
+                f" {known.kind}"
             )
         self._kind = kind
         self._points: list[int] = list(range(256)) if kind == "byte" else []

@@ -12,6 +12,7 @@ import fcntl
 import glob
 import os
 import shutil
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -25,18 +26,27 @@ PathLike = str | os.PathLike[str]
 
 
 def check_writable(path: PathLike) -> None:
-    """Raise ``RunError`` unless a file can be made beside ``path``: found out before training."""
-    folder = _real(path).parent
-    if Path(path).is_dir():
-        raise RunError(f"{os.fspath(path)}: is a folder; name a file (-o/--output)")
+    """Raise ``RunError`` unless a file can be written at ``path``: found out before training."""
     try:
-        with tempfile.TemporaryFile(dir=folder, prefix=_prefix(path), suffix=".tmp"):
+        _check_replaceable(path)
+        with tempfile.TemporaryFile(dir=_real(path).parent, prefix=_prefix(path), suffix=".tmp"):
             pass
     except OSError as error:
         raise RunError(
-            f"{folder}: no model can be written here: {error.strerror}; choose another place"
-            " with -o/--output"
+            f"{os.fspath(path)}: cannot be written: {error.strerror}; name another place with"
+            " -o/--output"
         ) from error
+
+
+def _check_replaceable(path: PathLike) -> None:
+    """Raise ``RunError`` where something else than a file stands at ``path``: it would be lost."""
+    try:
+        kind = os.stat(_real(path)).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        what = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+        raise RunError(f"{os.fspath(path)}: {what}, not a file; name another with -o/--output")
 
 
 @contextlib.contextmanager
@@ -75,7 +85,10 @@ def _locked(lock: Path, path: PathLike) -> int:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise RunError(f"{lock}: cannot be written: {error.strerror} (-o/--output)") from error
+            raise RunError(
+                f"{os.fspath(path)}: its lock {lock.name} cannot be made: {error.strerror}; name"
+                " another output with -o/--output"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,9 +122,10 @@ def write_atomically(path: PathLike, data: bytes, *, outdated: PathLike | None =
     A file ``outdated`` by the new one is removed, if it can be, just before that takes its place.
     Raises ``RunError`` where something else fails; what stood at ``path`` is then untouched.
     """
-    real = _real(path)  # a link stays a link
     temporary = None
     try:
+        _check_replaceable(path)
+        real = _real(path)  # a link stays a link
         with tempfile.NamedTemporaryFile(
             dir=real.parent, prefix=_prefix(path), suffix=".tmp", delete=False
         ) as file:
@@ -129,8 +143,8 @@ def write_atomically(path: PathLike, data: bytes, *, outdated: PathLike | None =
         temporary = None
     except OSError as error:
         raise RunError(
-            f"{os.fspath(path)}: cannot be written: {error.strerror or error}; the file that was"
-            " there is untouched (another place: -o/--output)"
+            f"{os.fspath(path)}: cannot be written: {error.strerror or error}; what stood there is"
+            " untouched, and -o/--output names another place"
         ) from error
     finally:
         if temporary is not None:

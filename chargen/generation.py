@@ -53,12 +53,12 @@ class StopRules:
 
     def __post_init__(self) -> None:
         if not all(self.stop):
-            raise UsageError("an empty stop string would end every text at once (--stop)")
+            raise UsageError("--stop '': expected at least one character")
         for name, option in (("length", "-n/--length"), ("lines", "--lines")):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or not 0 <= value <= sys.maxsize):
                 raise UsageError(
-                    f"{name} {value!r}: expected a whole number of 0 or more ({option})"
+                    f"{option} {value!r}: expected a whole number from 0 to {sys.maxsize:,}"
                 )
 
 

@@ -21,6 +21,7 @@ from chargen.config import ModelConfig
 from chargen.engine import Engine
 from chargen.errors import TextError, UsageError
 from chargen.evaluation import surprisal_blocks
+from chargen.vocabulary import counted
 
 __all__ = [
     "LearningCurves",
@@ -68,7 +69,7 @@ class _Network:
             return len(self.layers) - 1
         if not 1 <= layer <= len(self.layers):
             raise UsageError(
-                f"layer {layer}: expected a whole number from 1 to {len(self.layers)} (--layer)"
+                f"--layer {layer}: expected a layer of the model, from 1 to {len(self.layers)}"
             )
         return layer - 1
 
@@ -121,7 +122,7 @@ def activations(
     cell state that the model does not have.
     """
     if cell_state and config.cell != "lstm":
-        raise UsageError(f"a model of {config.cell.upper()} cells has no cell state (--cell-state)")
+        raise UsageError(f"--cell-state: only an LSTM has one, this is a {config.cell.upper()}")
     network = _Network(config, tensors)
     place = network.position(layer)
     found = np.empty((tokens.size, config.units), network.embedding.dtype)
@@ -151,7 +152,7 @@ def surprisal_bits(engine: Engine, tokens: Indices, *, window: int | None = None
     """The surprisal of each of ``tokens`` (N,) in bits, (N,); the first, which nothing comes
     before, is not a number. Raises ``TextError`` for fewer than two tokens."""
     if tokens.size < 2:
-        raise TextError(f"the text holds {tokens.size} known character(s); expected at least 2")
+        raise TextError(f"the text: holds {counted(tokens.size)}; expected at least 2")
     bits = np.full(tokens.size, np.nan)
     for positions, nats, _ in surprisal_blocks(engine, tokens, window=window):
         bits[positions] = nats / math.log(2)
@@ -304,15 +305,15 @@ def gradient_norms(
     Raises ``TextError`` for a text that is too short.
     """
     if distance < 0:
-        raise UsageError(f"distance {distance}: expected a whole number of 0 or more (--distance)")
+        raise UsageError(f"--distance {distance}: expected a whole number of 0 or more")
     network = _Network(config, tensors)
     place = network.position(layer)
     steps = distance + 1 if window is None else window
     distance = min(distance, steps - 1)
     if tokens.size < steps + 1:
         raise TextError(
-            f"the text holds {tokens.size} known character(s); looking {steps - 1} back from a"
-            f" place needs at least {steps + 1} (--distance, --length)"
+            f"--text: holds {counted(tokens.size)}; looking {steps - 1:,} back needs at least"
+            f" {steps + 1:,} (--distance, -n/--length)"
         )
     spread = np.linspace(steps - 1, tokens.size - 2, max(1, positions))
     ends = np.unique(spread.round().astype(np.intp))

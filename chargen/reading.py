@@ -31,18 +31,19 @@ _BYTE_ORDER_MARK = "\ufeff"
 _MARK_DROPPING = ("utf-8-sig", "utf-16", "utf-32")  # these decoders do it themselves
 
 
-def check_encoding(name: str) -> str:
-    """``name`` if Python can decode text by it, else ``UsageError``."""
+def check_encoding(name: str, tokens: TokenKind = "char") -> None:
+    """Raise ``UsageError`` unless Python can decode text by the encoding of that ``name``, and
+    where bytes are read and one is named all the same."""
     try:
         known = codecs.lookup(name)
     except (LookupError, ValueError):
         known = None
     if known is None or not getattr(known, "_is_text_encoding", True):
         raise UsageError(
-            f"encoding {name!r}: expected a text encoding such as utf-8, latin-1 or utf-16"
-            " (--encoding)"
+            f"--encoding {name!r}: expected a text encoding such as utf-8, latin-1 or utf-16"
         )
-    return name
+    if tokens == "byte" and known.name != "utf-8":
+        raise UsageError(f"--encoding {name!r}: bytes are read as they are; leave it out")
 
 
 def expand_sources(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -171,10 +172,12 @@ def _decoded(blocks: Iterable[bytes], name: str, encoding: str) -> Iterator[str]
             raise TextError(
                 f"{name}: byte 0x{error.object[error.start]:02x} at offset {offset}"
                 f" (line {1 + lines + before.count(chr(10))}) is not {encoding}; name the encoding"
-                " with --encoding, or read bytes with --tokens byte"
+                " with --encoding, or train on bytes with --tokens byte"
             ) from error
         except UnicodeError as error:  # utf-16 and utf-32 without a byte order mark
-            raise TextError(f"{name}: is not {encoding}: {error} (--encoding)") from error
+            raise TextError(
+                f"{name}: is not {encoding}: {error}; name the encoding with --encoding"
+            ) from error
 
     for block in blocks:
         text = decode(block, final=False)

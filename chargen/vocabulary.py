@@ -23,6 +23,7 @@ __all__ = [
     "Vocabulary",
     "bytes_of",
     "code_points",
+    "counted",
     "describe_character",
 ]
 
@@ -51,8 +52,16 @@ def bytes_of(text: str | bytes) -> bytes:
 
 
 def describe_character(code_point: int) -> str:
-    """A character named so that it can be found and typed again: ``'é' (U+00E9)``."""
+    """A character named so that it can be found and typed again: ``'é' (U+00E9)``; a byte of a
+    command line that was no UTF-8 by its number."""
+    if 0xDC80 <= code_point <= 0xDCFF:
+        return f"the byte 0x{code_point - 0xDC00:02x}"
     return f"{chr(code_point)!r} (U+{code_point:04X})"
+
+
+def counted(size: int) -> str:
+    """How many characters a model knows of a text, in words."""
+    return f"{size:,} known character{'' if size == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if self.kind not in ("char", "byte"):
-            raise UsageError(f"tokens {self.kind!r}: expected 'char' or 'byte' (--tokens)")
+            raise UsageError(f"--tokens {self.kind!r}: expected one of char, byte")
         if self.kind == "byte" and self.characters != tuple(range(256)):
             raise UsageError("a byte vocabulary holds the 256 bytes in order and nothing else")
         if not self.characters:
@@ -153,10 +162,10 @@ class Vocabulary:
         where = int(np.argmax(missing))
         named = describe_character(int(points[where]))
         distinct = np.unique(points[missing])
-        others = f" and {distinct.size - 1} other(s)" if distinct.size > 1 else ""
+        others = f" (and {distinct.size - 1:,} more)" if distinct.size > 1 else ""
         raise TextError(
-            f"{what} holds {named} at character {offset + where + 1}"
-            f"{others}, which the model never saw; --unknown skip leaves such characters out"
+            f"{what}: holds {named} at character {offset + where + 1:,}{others}, which the model"
+            " never saw; --unknown skip leaves such characters out"
         )
 
     def decode(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> str:

@@ -145,7 +145,7 @@ REFUSED = [
     ("--per-char --train-text text.txt", 2, "--per-char", "--train-text"),
     ("--color --train-text text.txt", 2, "--color", "--train-text"),
     ("--train-text missing.txt", 1, "missing.txt"),
-    ("--train-text none.txt", 3, "training text", "--train-text"),
+    ("--train-text none.txt", 3, "no character", "--train-text"),
     ("--train-text text.txt --train-text snow.txt --unknown error", 0),
 ]
 

@@ -285,13 +285,13 @@ def test_a_name_cannot_break_the_picture(run: Command, greek_model: Path, tmp_pa
         ("units --text t.txt --top 0", USAGE, ["--top"]),
         ("units --text t.txt --length 0", USAGE, ["--length"]),
         ("memory --text t.txt --distance 0", USAGE, ["--distance"]),
-        ("memory --text t.txt --distance 5000", TEXT, ["5002", "--distance"]),
+        ("memory --text t.txt --distance 5000", TEXT, ["5,002", "--distance"]),
         ("surprisal --text none.txt", FAILED, ["none.txt", "no such file"]),
         ("surprisal --text -", TEXT, ["standard input", "0 known", "at least 2"]),
         ("units --text t.txt --encoding nonsense", USAGE, ["nonsense", "--encoding"]),
         ("curve -m none.keras", MODEL, ["none.keras"]),
         ("embedding t.txt", USAGE, ["t.txt"]),
-        ("picture", USAGE, ["picture", "chargen plot --help"]),
+        ("picture", USAGE, ["picture", "curve"]),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -18,7 +18,7 @@ YEAR = 366 * 86400
 
 # config, field, lowest, highest, the option that the error names
 WHOLE_NUMBERS = [
-    (ModelConfig, "vocabulary_size", 1, 0x110000, "corpus"),
+    (ModelConfig, "vocabulary_size", 1, 0x110000, "vocabulary_size"),
     (ModelConfig, "units", 1, 16384, "--units"),
     (ModelConfig, "num_layers", 1, 16, "--layers"),
     (ModelConfig, "embedding_dim", 1, 16384, "--embedding-dim"),
@@ -82,8 +82,8 @@ def test_a_whole_number_reaches_from_its_lowest_to_its_highest(kind, name, low, 
         assert getattr(made(kind, **{name: value}), name) == value
     for value in (low - 1, high + 1, -high, 10**30):
         message = refusal(kind, **{name: value})
-        for part in (name, repr(value), str(low), str(high), option):
-            assert part in message
+        assert message.startswith(f"{option} {value!r}: ")
+        assert f"from {low:,} to {high:,}" in message
 
 
 @pytest.mark.parametrize(("kind", "name", "option"), names_of(WHOLE_NUMBERS))
@@ -99,8 +99,7 @@ def test_a_number_reaches_from_its_lowest_to_its_highest(kind, name, low, high, 
     below, above = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
     for value in (below, above, -math.inf, math.inf, math.nan, -1):
         message = refusal(kind, **{name: value})
-        assert name in message
-        assert option in message
+        assert message.startswith(f"{option} {value!r}: ")
 
 
 @pytest.mark.parametrize(("kind", "name", "option"), names_of(NUMBERS))
@@ -150,8 +149,10 @@ def test_none_leaves_an_optional_count_out(name):
     "chosen", [(), *((a, b) for a in LENGTHS for b in LENGTHS if a < b), LENGTHS]
 )
 def test_exactly_one_length_is_set(chosen):
-    with pytest.raises(UsageError, match="exactly one of --budget, --epochs and --steps"):
+    with pytest.raises(UsageError, match="how long to train") as caught:
         TrainingConfig(**dict.fromkeys(chosen, 5))
+    for name in chosen[:2] or LENGTHS:
+        assert f"--{name}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", LENGTHS)
@@ -217,16 +218,14 @@ def test_a_config_survives_a_dict_and_json(config):
 def test_a_missing_or_unknown_entry_is_named(kind):
     values = made(kind).to_dict()
     for name in values:
-        with pytest.raises(UsageError, match=rf"{kind.__name__}: missing or unknown.*\b{name}\b"):
+        with pytest.raises(UsageError, match=rf"^missing or unknown.*\b{name}\b"):
             kind.from_dict({key: value for key, value in values.items() if key != name})
-    with pytest.raises(
-        UsageError, match=rf"{kind.__name__}: missing or unknown.*: 'hidden_units'$"
-    ):
+    with pytest.raises(UsageError, match=r"^missing or unknown.*: 'hidden_units'$"):
         kind.from_dict(values | {"hidden_units": 3})
 
 
 def test_a_bad_entry_of_a_dict_is_refused():
-    with pytest.raises(UsageError, match=r"units '256'.*--units"):
+    with pytest.raises(UsageError, match=r"^--units '256': "):
         ModelConfig.from_dict(ModelConfig(65).to_dict() | {"units": "256"})
 
 

@@ -165,7 +165,13 @@ def test_what_is_no_text_encoding_is_refused(encoding):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "latin-1", "utf-16", "gb18030", "shift_jis"])
 def test_a_text_encoding_is_taken(encoding):
-    assert check_encoding(encoding) == encoding
+    check_encoding(encoding)
+
+
+def test_bytes_are_read_as_they_are():
+    check_encoding("UTF8", "byte")
+    with pytest.raises(UsageError, match="^--encoding 'latin-1': bytes"):
+        check_encoding("latin-1", "byte")
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -174,7 +180,8 @@ def test_every_encoding_of_python_reads_any_bytes_or_refuses_them(made):
     escaped = []
     for module in pkgutil.iter_modules(encodings_path):
         try:
-            text_of(path, check_encoding(module.name))
+            check_encoding(module.name)
+            text_of(path, module.name)
         except ChargenError as error:
             assert len(str(error).splitlines()) == 1
         except Exception as error:

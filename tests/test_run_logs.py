@@ -53,7 +53,8 @@ def test_a_log_that_cannot_be_opened_is_refused(run: Command, tmp_path: Path) ->
     finished = run("train", PANGRAMS, "--log", "nowhere/run.jsonl")
     assert finished.status == 1
     assert finished.lines == [
-        "chargen: nowhere/run.jsonl: cannot be written: No such file or directory (--log)"
+        "chargen: nowhere/run.jsonl: cannot be written: No such file or directory; name another"
+        " file with --log"
     ]
     assert list(tmp_path.iterdir()) == []
 

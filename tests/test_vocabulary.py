@@ -94,15 +94,15 @@ def test_an_unknown_character_is_named_with_its_code_point_and_position():
     message = message_of(caught)
     for part in ("the text", "'é'", "U+00E9", "at character 4,", "--unknown skip"):
         assert part in message
-    assert "other" not in message
+    assert "more" not in message
 
 
 def test_the_first_unknown_character_is_named_and_the_others_counted():
     with pytest.raises(
-        TextError, match=r"^the seed holds '!' \(U\+0021\) at character 103 "
+        TextError, match=r"^the seed: holds '!' \(U\+0021\) at character 103 "
     ) as caught:
         Vocabulary.from_text("ab").encode("ab!a?!?x", what="the seed", offset=100)
-    assert "2 other" in message_of(caught)
+    assert "(and 2 more)" in message_of(caught)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_byte_vocabulary_is_all_256_bytes(points):
 
 
 def test_only_two_kinds_are_known():
-    with pytest.raises(UsageError, match=r"'word'.*--tokens"):
+    with pytest.raises(UsageError, match="^--tokens 'word': "):
         Vocabulary("word", (1, 2))
 
 

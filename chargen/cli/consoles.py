@@ -58,13 +58,21 @@ def terminal_safe(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """``text`` with whatever could break the line, or a terminal would obey, escaped."""
-    return _encodable(text.translate(_ON_ONE_LINE))
+    """``text`` with whatever could break the line, or a terminal would obey, escaped, and so the
+    bytes of a file name that is no UTF-8."""
+    line = text.translate(_ON_ONE_LINE)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        line = "".join(map(_encodable, line))
+    return line
 
 
-def _encodable(text: str) -> str:
-    """``text`` with lone surrogates escaped: the bytes of a file name that is no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _encodable(character: str) -> str:
+    r"""A character, but of a lone surrogate an escape: ``\xff`` of the byte that it stands for."""
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("utf-8", "backslashreplace").decode()
 
 
 def shell_word(word: str) -> str:

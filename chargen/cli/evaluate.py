@@ -10,7 +10,7 @@ import click
 
 from chargen.cli.options import encoding_option, model_option, unknown_option
 from chargen.cli.parsing import Command, File
-from chargen.errors import UsageError
+from chargen.errors import TextError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,6 +90,11 @@ def command(
     own = None
     if held_out:
         own = loaded.own_corpus([file])
+        if not own.held_out_size:
+            raise TextError(
+                f"{file}: nothing of it was held out when the model was trained; leave --held-out"
+                " out to measure the whole text"
+            )
         tokens, skipped = own.held_out_part, 0
     else:
         tokens, skipped = read_tokens(
@@ -97,6 +102,7 @@ def command(
             vocabulary,
             encoding=encoding,
             unknown=unknown,  # type: ignore[arg-type]
+            least=2,
         )
     if per_char or color:
         bits = surprisal_bits(loaded.engine, tokens, window=loaded.window)

@@ -113,7 +113,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\\": "\\"}
     help="How many characters back the penalty looks.  [default: 64]",
 )
 @click.option("--ban", default="", metavar="CHARACTERS", help="Never write these.")
-@click.option("--only", default="", metavar="CHARACTERS", help="Write nothing but these.")
+@click.option("--only", metavar="CHARACTERS", help="Write nothing but these.")
 @click.option(
     "--random-seed",
     type=WholeNumber(0),
@@ -136,7 +136,7 @@ def command(
     num_samples: int,
     delimiter: str | None,
     ban: str,
-    only: str,
+    only: str | None,
     random_seed: int | None,
     unknown: str,
     as_json: bool,
@@ -152,10 +152,19 @@ def command(
     """
     if prompt is not None and seed_file is not None:
         raise UsageError("--seed and --seed-file both say where to go on from: give one")
+    if only == "":
+        raise UsageError("--only '': expected at least one character")
+    if options["keep_stop"] and not (options["stop"] or options["until_newline"]):
+        raise UsageError("--keep-stop keeps the string of --stop: give --stop too")
+    if as_json and delimiter is not None:
+        raise UsageError("--json ends a line with each text, and --delimiter does not: give one")
+    if surprisal and (as_json or num_samples > 1):
+        other = "--json" if as_json else "--num-samples"
+        raise UsageError(f"--surprisal colors one text as it is made: leave {other} out")
     if escape:
-        prompt, delimiter = _unescaped(prompt), _unescaped(delimiter)
-        ban, only = _unescaped(ban) or "", _unescaped(only) or ""
-        options["stop"] = [_unescaped(stop) for stop in options["stop"]]
+        prompt, delimiter = _unescaped(prompt, "--seed"), _unescaped(delimiter, "--delimiter")
+        ban, only = _unescaped(ban, "--ban"), _unescaped(only, "--only")
+        options["stop"] = [_unescaped(stop, "--stop") for stop in options["stop"]]
     sampling = _sampling(options)
 
     from chargen.model import load
@@ -164,9 +173,9 @@ def command(
     seed = _read_seed(seed_file, loaded) if seed_file is not None else prompt or ""
     request: dict[str, Any] = {
         "sampling": sampling,
-        "rules": _stop_rules(options, loaded, ban, only),
+        "rules": _stop_rules(options, loaded, ban, only or ""),
         "ban": ban,
-        "only": only,
+        "only": only or "",
         "random_seed": random_seed,
         "unknown": unknown,
     }
@@ -242,7 +251,7 @@ def _sampling(options: dict[str, Any]) -> Any:
 
     if options.pop("greedy"):
         if options["temperature"] is not None:
-            raise UsageError("--greedy is temperature 0: give --greedy or --temperature, not both")
+            raise UsageError("--greedy is temperature 0, and --temperature another: give one")
         options["temperature"] = 0.0
     names = SamplingConfig.__dataclass_fields__
     return SamplingConfig(**{name: options[name] for name in names if options[name] is not None})
@@ -254,16 +263,21 @@ def _stop_rules(options: dict[str, Any], loaded: Model, ban: str, only: str) -> 
 
     length, lines, until_newline = (options[name] for name in ("length", "lines", "until_newline"))
     if lines is not None and until_newline:
-        raise UsageError("--until-newline is one line: give it or --lines, not both")
+        raise UsageError("--until-newline is one line, and --lines says how many: give one")
     if until_newline and options["keep_stop"]:
-        raise UsageError("--until-newline leaves the line break out, --keep-stop keeps it")
+        raise UsageError(
+            "--until-newline leaves out the line break that --keep-stop keeps: give one"
+        )
     by_line = until_newline or lines is not None
     if by_line and length is None:
         if loaded.vocabulary.line_break is None:
-            raise UsageError("this model never saw a line break, so no line would end; give -n")
+            raise UsageError(
+                "--lines and --until-newline: this model never saw a line break, so no line would"
+                " end; give -n/--length"
+            )
         if "\n" in ban or (only and "\n" not in only):
             raise UsageError(
-                "--ban or --only forbids the line break, so no line would end; give -n"
+                "--ban or --only forbids the line break, so no line would end; give -n/--length"
             )
     if length is None and not by_line:
         length = DEFAULT_LENGTH
@@ -277,12 +291,10 @@ def _read_seed(path: str, loaded: Model) -> str | bytes:
     """The text in the file at ``path``, as the model reads text, less one final line break."""
     from chargen.reading import expand_sources, read_blocks
 
-    kind = loaded.vocabulary.kind
+    kind, files = loaded.vocabulary.kind, expand_sources([path])
     try:
         blocks = [
-            block
-            for file in expand_sources([path])
-            for block in read_blocks(file, tokens=kind, encoding="utf-8")
+            block for file in files for block in read_blocks(file, tokens=kind, encoding="utf-8")
         ]
     except TextError as error:
         raise TextError(f"{str(error).partition(';')[0]}; --seed-file reads UTF-8") from error
@@ -295,14 +307,15 @@ def _bytes_of(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
-def _unescaped(text: str | None) -> str | None:
+def _unescaped(text: Any, option: str) -> Any:
+    """What the ``text`` of an option stands for with -e; None stays None."""
     if text is None:
         return None
 
     def character(match: re.Match[str]) -> str:
         if match[1] not in _ESCAPES:
             raise UsageError(
-                f"escape {match[0]!r}: expected one of \\n \\t \\r \\0 \\\\; -e/--escape reads them"
+                f"{option}: {match[0]} is no escape; -e/--escape reads \\n, \\t, \\r, \\0 and \\\\"
             )
         return _ESCAPES[match[1]]
 

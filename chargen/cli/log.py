@@ -22,32 +22,44 @@ _INTERVAL = 1.0  # seconds between two lines of progress
 def logged(path: str | None) -> Iterator[Listener]:
     """A listener that adds events to the file at ``path``; None listens to nothing.
 
-    Each line has ``event``, the name of its kind in small letters, ``seconds`` since the log was
-    opened, and the entries of the event. Raises ``RunError`` where the file cannot be opened.
+    Each line has ``event``, the name of its kind in small letters, ``seconds`` since the beginning,
+    and the entries of the event. The file is opened at the first event, so that a run that is
+    refused leaves none; it raises ``RunError`` where that fails.
     """
     if path is None:
         yield lambda event: None
         return
+    log = _Log(path)
     try:
-        file = open(path, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror} (--log)") from error
-    try:
-        yield _Log(path, file)
+        yield log
     finally:
-        with suppress(OSError):  # what could not be written has been told
-            file.close()
+        log.close()
 
 
 class _Log:
-    def __init__(self, path: str, file: IO[str]) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
-        self._file = file
+        self._file: IO[str] | None = None
         self._began = time.monotonic()
         self._last = -_INTERVAL
         self._has_failed = False
 
+    def _opened(self) -> IO[str]:
+        try:
+            return open(self._path, "a", encoding="utf-8", errors="surrogateescape")
+        except OSError as error:
+            raise RunError(
+                f"{self._path}: cannot be written: {error.strerror}; name another file with --log"
+            ) from error
+
+    def close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # what could not be written has been told
+                self._file.close()
+
     def __call__(self, event: Event) -> None:
+        if self._file is None:
+            self._file = self._opened()
         seconds = time.monotonic() - self._began
         if isinstance(event, Progress):
             if seconds - self._last < _INTERVAL and event.step < event.steps:

@@ -75,12 +75,15 @@ def check_output(output: str | None, force: bool) -> None:
     if output is None:
         return
     from chargen.figures import KINDS, require_matplotlib
+    from chargen.files import check_writable
 
     if _kind_of(output) not in KINDS:
-        raise UsageError(f"{output}: a picture is a .png or an .svg, by its name (-o/--output)")
+        raise UsageError(f"-o/--output {output!r}: expected a name that ends in .png or .svg")
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output}: exists; --force overwrites it, -o/--output names another")
+    check_writable(output)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its caches
+    os.environ["MPLBACKEND"] = "agg"  # it would refuse one that it does not know
     require_matplotlib()
 
 
@@ -121,9 +124,10 @@ def read_text(
     least, and a character for each of them."""
     from chargen.features import characters_of
     from chargen.reading import check_encoding, expand_sources, read_blocks
+    from chargen.vocabulary import counted
 
     kind: Any = "byte" if unit_of(models.values()) == "byte" else "char"
-    check_encoding(encoding)
+    check_encoding(encoding, kind)
     paths = expand_sources([text])
     blocks = (b for path in paths for b in read_blocks(path, tokens=kind, encoding=encoding))
     joined: Any = b"" if kind == "byte" else ""
@@ -135,9 +139,7 @@ def read_text(
     for model in models.values():
         tokens = model.vocabulary.encode(joined, unknown=unknown, what=name_of(text))
         if tokens.size < 2:
-            raise TextError(
-                f"{name_of(text)}: holds {tokens.size} known character(s); expected at least 2"
-            )
+            raise TextError(f"{name_of(text)}: holds {counted(tokens.size)}; expected at least 2")
         read.append((tokens, characters_of(model.vocabulary, tokens)))
     return read
 

@@ -141,7 +141,7 @@ def unit(
     ((name, one),) = loaded.items()
     if not 0 <= unit < one.config.units:
         raise UsageError(
-            f"unit {unit}: expected a whole number from 0 to {one.config.units - 1} (--unit)"
+            f"--unit {unit}: expected a whole number from 0 to {one.config.units - 1:,}"
         )
     ((tokens, characters),) = read_text(loaded, **reading)
     found = activations(

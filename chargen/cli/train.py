@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from chargen.cli.parsing import Command, File, Folder, Number, OneOf, WholeNumber
+from chargen.errors import UsageError
 
 __all__ = ["command"]
 
@@ -199,6 +200,10 @@ def command(
       chargen train corpus.txt --resume
     """
     started = _process_start()
+    if log_file is not None:
+        _check_log(
+            log_file, [*corpus, output, f"{output}.resume", *filter(None, [options["init"]])]
+        )
 
     from chargen.cli.log import logged
     from chargen.cli.progress import display
@@ -222,6 +227,12 @@ def command(
             **options,
         )
     interrupt.obey()
+
+
+def _check_log(log_file: str, others: list[str]) -> None:
+    """Raise ``UsageError`` where the log would be written into another file of the run."""
+    if os.path.realpath(log_file) in map(os.path.realpath, others):
+        raise UsageError(f"--log {log_file!r}: is a text or a model of this run; name another file")
 
 
 class _Interrupt:

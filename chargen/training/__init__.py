@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def train(
         "sequence_length": sequence_length,
         "stride": stride,
         "learning_rate": learning_rate,
-        "budget": parse_duration(budget) if isinstance(budget, str) else budget,
+        "budget": _seconds(budget, "--budget", 1) if isinstance(budget, str) else budget,
         "epochs": epochs,
         "steps": steps,
         "patience": patience,
@@ -114,7 +115,7 @@ def train(
     one = isinstance(corpus, str | os.PathLike)
     sources: Any = [corpus] if one else list(corpus or ())  # type: ignore[arg-type]
     request = Request(sources, text, output, force, resume, asked)
-    interval = _seconds_between(checkpoint_every)
+    interval = _seconds(checkpoint_every, "--checkpoint-every", 0)
     if tensorboard is not None and importlib.util.find_spec("tensorboard") is None:
         raise RunError(
             "--tensorboard needs TensorBoard, which is not installed: pip install"
@@ -126,6 +127,8 @@ def train(
         prepared = prepare(request, listener)
         if prepared.is_finished and prepared.written is not None:
             return _finished(prepared.written, output, listener)
+        if tensorboard is not None:
+            _make_folder(tensorboard)
         saver = None
         if output is not None:
             saver = Saver(
@@ -166,18 +169,26 @@ def _started(prepared: Any, *, listener: Listener, **options: Any) -> Any:
     return Training(prepared, listener=listener, **options)
 
 
-def _seconds_between(checkpoint_every: float | str) -> float:
-    seconds = (
-        parse_duration(checkpoint_every, "--checkpoint-every")
-        if isinstance(checkpoint_every, str)
-        else checkpoint_every
-    )
-    if not 0 <= seconds <= 366 * 86400:
-        raise UsageError(
-            f"checkpoint-every {checkpoint_every!r}: expected a time from 0s to 8784h"
-            " (--checkpoint-every)"
-        )
+def _seconds(asked: float | str, option: str, least: int) -> float:
+    """The time that is ``asked`` for by an option, in seconds."""
+    seconds = parse_duration(asked, option) if isinstance(asked, str) else asked
+    if not least <= seconds <= 366 * 86400:
+        raise UsageError(f"{option} {asked!r}: expected a time from {least}s to 8784h")
     return seconds
+
+
+def _make_folder(path: PathLike) -> None:
+    """Make a folder for files at ``path``, or raise ``RunError``: found out before training."""
+    try:
+        if not os.path.lexists(path):
+            os.makedirs(path)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise RunError(
+            f"{os.fspath(path)}: cannot be written: {error.strerror}; name another folder with"
+            " --tensorboard"
+        ) from error
 
 
 def _finished(written: Archive, output: PathLike | None, listener: Listener) -> Model:

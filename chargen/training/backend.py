@@ -33,6 +33,8 @@ def ensure_backend() -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # 2 keeps errors
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if (asked := os.environ["KERAS_BACKEND"]) not in ("", "tensorflow"):
+        raise RunError(f"KERAS_BACKEND is {asked!r}: expected tensorflow, or no such variable")
     if importlib.util.find_spec("tensorflow") is None:
         raise RunError("training needs TensorFlow, which is not installed: pip install tensorflow")
     with _without_noise():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chargen.archive import Archive, read_archive
-from chargen.config import ModelConfig, TrainingConfig
+from chargen.config import ModelConfig, TrainingConfig, option_of
 from chargen.container import LARGEST_FILE
 from chargen.corpus import Corpus, read_corpus
 from chargen.errors import UsageError
@@ -65,6 +65,10 @@ class Request:
             )
         if self.resume and self.output is None:
             raise UsageError("resume needs the output that the run writes (-o/--output)")
+        if asked["stride"] not in (None, 1) and asked["objective"] != "last" and not self.resume:
+            raise UsageError(
+                f"--stride {asked['stride']!r}: only --objective last reads windows; give it too"
+            )
         training_config(self.training, model_config(self.architecture, 2, 1), 2)
         may_exist = self.output is None or self.force or self.resume
         if not may_exist and os.path.lexists(self.output or ""):
@@ -126,7 +130,7 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     if earlier is not None:
         check_options(request.asked, earlier)
     elif init is not None:
-        start = read_archive(init)
+        start = read_archive(init, option="--init")
         architecture = _kept_architecture(architecture, start.model, init)
     listener(Stage("reading the corpus"))
     known = earlier or start
@@ -181,7 +185,7 @@ def _read(
     random_seed = request.asked["random_seed"] if earlier is None else earlier.training.random_seed
     reading: dict[str, Any] = {
         "tokens": asked["tokens"] or "char",
-        "encoding": asked["encoding"] or "utf-8",
+        "encoding": "utf-8" if asked["encoding"] is None else asked["encoding"],
         "lines": bool(asked["lines"]),
         "val_fraction": asked["val_fraction"],
     }
@@ -194,6 +198,11 @@ def _read(
         spool_folder=None if output is None else Path(output).absolute().parent,
         **reading,
     )
+    if output is not None and os.path.realpath(output) in map(os.path.realpath, corpus.names):
+        raise UsageError(
+            f"{os.fspath(output)}: is read as a corpus too, and would be lost; name another output"
+            " with -o/--output"
+        )
     has_names = 0 < len(request.sources) <= _MOST_NAMES
     names = [os.fspath(source) for source in request.sources] if has_names else None
     origin = {"corpus": names, "corpus_sha256": corpus.sha256(), "init": asked["init"], **reading}
@@ -214,8 +223,8 @@ def _kept_architecture(asked: dict[str, Any], model: ModelConfig, init: str) -> 
     for name, value in asked.items():
         if value is not None and name != "dropout" and value != kept[name]:
             raise UsageError(
-                f"{name} {value!r}: {init} has {kept[name]!r}, and --init keeps its architecture;"
-                " leave the option out"
+                f"{option_of(name)} {value!r}: {init} has {kept[name]!r}, and --init keeps its"
+                " architecture; leave the option out"
             )
     if asked["dropout"] is not None:
         kept["dropout"] = asked["dropout"]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chargen.archive import Archive, read_archive
-from chargen.config import ModelConfig, TrainingConfig
+from chargen.config import ModelConfig, TrainingConfig, format_duration, option_of
 from chargen.corpus import Corpus
 from chargen.errors import ModelFileError, TextError, UsageError
 from chargen.training.budget import Plan
@@ -36,7 +36,6 @@ _LASTING = (
     *("corpus_sha256", "objective", "batch_size", "sequence_length", "stride", "learning_rate"),
     *("precision", "deterministic", "random_seed"),
 )
-_OPTIONS = {"num_layers": "--layers"}
 
 
 def earlier_run(output: str | os.PathLike[str]) -> Checkpoint | None:
@@ -55,9 +54,9 @@ def check_options(asked: Mapping[str, Any], earlier: Checkpoint) -> None:
         if name not in LENGTHS and value is not None:
             before = earlier.asked.get(name)
             if value != (settings[name] if before is None else before):
-                option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+                option = option_of(name)
                 raise UsageError(
-                    f"{name} {value!r}: the run to resume was begun with"
+                    f"{option} {value!r}: the run to resume was begun with"
                     f" {settings[name] if before is None else before!r}; leave {option} out, or"
                     " start anew with --force instead of --resume"
                 )
@@ -134,15 +133,15 @@ def lengthened(
         before = max(run.seconds, config.budget or 0)
         if value <= before:
             raise UsageError(
-                f"budget {value:g} s: the run to resume has had {before:.0f} s; give more, or leave"
-                " --budget out"
+                f"--budget {format_duration(value)}: the run to resume has had"
+                f" {format_duration(round(before))}; give more, or leave --budget out"
             )
     else:
         steps = math.ceil(value * (steps_per_epoch if name == "epochs" else 1))
         if steps <= run.plan.steps:
             raise UsageError(
-                f"{name} {value}: the run to resume was planned for {run.plan.steps} steps; give"
-                f" more, or leave --{name} out"
+                f"--{name} {value}: the run to resume was planned for {run.plan.steps:,} steps;"
+                f" give more, or leave --{name} out"
             )
     run.plan = Plan(steps, run.plan.validate_every)
     run.is_over = run.as_planned = False
