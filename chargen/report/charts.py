@@ -18,7 +18,7 @@ __all__ = ["Line", "line_chart"]
 _STRETCHED = 1000  # units along the width of what is stretched
 _BELOW = 26  # pixels for the numbers of the axis
 _MOST_MARKED = 40  # points
-_MOST_TICKS = 5
+_MOST_STEPS = 5  # between the numbers of an axis
 _LARGEST = 1e30  # that is drawn
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,25 +36,18 @@ class Line:
 
 @dataclass(frozen=True)
 class _Scale:
-    """From a number to a share, 0 to 1, of an axis; and the numbers written on it."""
+    """An axis from ``low`` to ``high``, with the numbers that are written on it."""
 
     low: float
     high: float
+    ticks: Sequence[float]
     is_log: bool = False
 
     def share(self, value: float) -> float:
+        """Where a number lies, from 0 to 1."""
         if self.is_log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
-
-    def ticks(self) -> list[float]:
-        if self.is_log:
-            low, high = round(math.log10(self.low)), round(math.log10(self.high))
-            every = max(1, math.ceil((high - low) / _MOST_TICKS))
-            return [10.0**power for power in range(low, high + 1, every)]
-        step = _round_step((self.high - self.low) / _MOST_TICKS)
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [place * step for place in range(first, last + 1)]
 
     def told(self, tick: float) -> str:
         if self.is_log:
@@ -62,24 +55,34 @@ class _Scale:
         return number(tick)
 
 
+def _scale(values: Sequence[float], *, ends_round: bool = True) -> _Scale:
+    """With all ``values`` (at least one) on it; it ends at the first and the last of them, or at
+    round numbers."""
+    low, high = min(values), max(values)
+    if low == high:
+        low, high, ends_round = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2, True
+    step = _round_step((high - low) / _MOST_STEPS)
+    first, last = low / step, high / step
+    if ends_round:
+        ticks = range(math.floor(first + 1e-9), math.ceil(last - 1e-9) + 1)
+        return _Scale(ticks[0] * step, ticks[-1] * step, [tick * step for tick in ticks])
+    ticks = range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1)
+    return _Scale(low, high, [tick * step for tick in ticks])
+
+
+def _log_scale(values: Sequence[float]) -> _Scale:
+    """That of powers of ten with all ``values``, which are above 0, between them."""
+    low = math.floor(math.log10(min(values)))
+    high = max(low + 1, math.ceil(math.log10(max(values))))
+    every = math.ceil((high - low) / _MOST_STEPS)
+    ticks = [10.0**power for power in range(low, high + 1, every)]
+    return _Scale(10.0**low, 10.0**high, ticks, is_log=True)
+
+
 def _round_step(least: float) -> float:
     """The smallest of 1, 2 and 5 times a power of ten that is no less."""
     power = 10.0 ** math.floor(math.log10(least))
     return power * next(times for times in (1, 2, 5, 10) if times * power >= least * (1 - 1e-9))
-
-
-def _scale(values: Sequence[float], *, log: bool = False, from_zero: bool = False) -> _Scale:
-    """Of an axis that ends at round numbers, with all ``values`` (at least one) on it."""
-    low, high = min(values), max(values)
-    if log:
-        bottom, top = math.floor(math.log10(low)), math.ceil(math.log10(high))
-        return _Scale(10.0**bottom, 10.0 ** max(top, bottom + 1), is_log=True)
-    if from_zero:
-        low = min(low, 0.0)
-    if low == high:
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
-    step = _round_step((high - low) / _MOST_TICKS)
-    return _Scale(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step)
 
 
 def line_chart(
@@ -110,9 +113,9 @@ def line_chart(
     ]
     drawn = [point for of_line in points for point in of_line if point is not None]
     drawn = drawn or [(0.0, 1.0)]
-    ends = [x for x, _ in drawn]
-    across = _Scale(min(ends), max(ends)) if min(ends) < max(ends) else _scale(ends)
-    up = _scale([y for _, y in drawn], log=log, from_zero=from_zero)
+    across = _scale([x for x, _ in drawn], ends_round=False)
+    heights = [y for _, y in drawn]
+    up = _log_scale(heights) if log else _scale([0.0, *heights] if from_zero else heights)
     lines_of_svg = [
         *_up_axis(up, height),
         *_across_axis(across, height),
@@ -160,7 +163,7 @@ def _legend(y_label: str, lines: Sequence[Line]) -> Html:
 
 
 def _up_axis(up: _Scale, height: int) -> Iterator[Html]:
-    for tick in up.ticks():
+    for tick in up.ticks:
         y = f"{height * (1 - up.share(tick)):.1f}"
         yield element("line", class_="grid", x1=0, x2="100%", y1=y, y2=y)
         yield element("text", up.told(tick), x=-8, y=y, dy=4, text_anchor="end")
@@ -168,7 +171,7 @@ def _up_axis(up: _Scale, height: int) -> Iterator[Html]:
 
 def _across_axis(across: _Scale, height: int) -> Iterator[Html]:
     yield element("line", class_="axis", x1=0, x2="100%", y1=height, y2=height)
-    for tick in across.ticks():
+    for tick in across.ticks:
         x = f"{100 * across.share(tick):.2f}%"
         yield element("line", class_="axis", x1=x, x2=x, y1=height, y2=height + 5)
         yield element("text", across.told(tick), x=x, y=height + 20, text_anchor="middle")

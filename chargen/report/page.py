@@ -18,6 +18,8 @@ from chargen.signs import escaped
 __all__ = [
     "JOINERS",
     "Html",
+    "command_line",
+    "cut",
     "details",
     "document",
     "element",
@@ -112,6 +114,13 @@ def command_line(command: str) -> Html:
     words = [element("span", word) for word in command.split(" ")]
     spaced = [part for word in words for part in (" ", word)][1:]
     return element("p", element("code", *spaced), class_="command")
+
+
+def cut(text: str, most: int) -> str:
+    """``text``, or its first ``most`` characters and how many are left out."""
+    if len(text) <= most:
+        return text
+    return f"{text[:most]} … and {len(text) - most:,} characters more"
 
 
 def number(value: float, digits: int = 5) -> str:

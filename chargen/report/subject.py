@@ -17,10 +17,12 @@ from chargen.errors import ChargenError
 from chargen.generation import StopRules
 from chargen.model import Model
 from chargen.reading import STDIN, expand_sources
+from chargen.report.page import cut
 
 __all__ = ["Subject", "own_corpus", "own_subject", "unit_of"]
 
 _LARGEST_CORPUS = 100_000_000  # bytes that are read again without being asked for
+_LONGEST_NAME = 200  # characters
 _WRITTEN = 3000  # tokens
 _TEMPERATURE, _RANDOM_SEED = 0.8, 0
 
@@ -62,7 +64,7 @@ def own_subject(model: Model, corpus: Corpus | None) -> Subject:
     """The text for a model of which nothing else is given; ``corpus`` is its own, or None."""
     if corpus is None:
         return _written(model)
-    names = " ".join(model.training["corpus"])
+    names = cut(" ".join(model.training["corpus"]), _LONGEST_NAME)
     if corpus.held_out_size:
         return Subject(
             corpus.held_out_part,

@@ -8,12 +8,12 @@ from chargen.inspection import learning_curves
 from chargen.model import Model
 from chargen.report.charts import Line, line_chart
 from chargen.report.coloring import names_of
-from chargen.report.page import Html, command_line, element, number, table
+from chargen.report.page import Html, command_line, cut, element, number, table
 from chargen.report.subject import unit_of
 
 __all__ = ["trained"]
 
-_LONGEST_FACT = 2000  # characters
+_LONGEST = 2000  # characters of a fact, or of the command
 
 
 def trained(model: Model, facts: Mapping[str, str], repeat: str | None) -> Iterator[Html]:
@@ -21,18 +21,14 @@ def trained(model: Model, facts: Mapping[str, str], repeat: str | None) -> Itera
     known = f"{len(model.vocabulary):,} {unit_of(model)}s"
     if model.vocabulary.kind == "char":
         known += f": {' '.join(names_of(model.vocabulary))}"
-    rows = [(name, _cut(fact)) for name, fact in {**facts, "vocabulary": known}.items()]
+    rows = [(name, cut(fact, _LONGEST)) for name, fact in {**facts, "vocabulary": known}.items()]
     yield table("The model and its training", (), rows, class_="facts")
-    if repeat is not None:
+    if repeat is not None and len(repeat) <= _LONGEST:
         yield element("p", "The command that repeats the run:")
         yield command_line(repeat)
+    elif repeat is not None:
+        yield element("p", "The command that repeats the run is long: chargen info shows it.")
     yield from _curves(model)
-
-
-def _cut(fact: str) -> str:
-    if len(fact) <= _LONGEST_FACT:
-        return fact
-    return f"{fact[:_LONGEST_FACT]} … and {len(fact) - _LONGEST_FACT:,} characters more"
 
 
 def _curves(model: Model) -> Iterator[Html]:
@@ -42,10 +38,9 @@ def _curves(model: Model) -> Iterator[Html]:
     told = f"The loss in training ends at {number(training.values[-1], 4)} {unit}."
     if held_out.values:
         lines.insert(0, Line("held out", held_out.steps, held_out.values))
-        told = (
-            f"On the held-out text it goes from {number(held_out.values[0], 4)} to"
-            f" {number(min(held_out.values), 4)} {unit} at best. {told}"
-        )
+        began, best = held_out.values[0], min(held_out.values)
+        fall = f"{number(began, 4)} at first, {number(best, 4)} {unit} at best"
+        told = f"On the held-out text: {fall}. {told}"
     columns = [
         dict(zip(series.steps, series.values, strict=True)) for series in (held_out, training, rate)
     ]
