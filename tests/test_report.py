@@ -25,12 +25,15 @@ from test_walls import loaded_by_command
 import chargen
 from chargen.cli.consoles import surprisal_color
 from chargen.evaluation import baselines, surprisal_bits
+from chargen.features import text_features
+from chargen.inspection import activations, find_units, gradient_norms
 from chargen.report import charts, own_corpus, own_subject, report, subject
 from chargen.report.charts import Line, line_chart
 from chargen.report.coloring import by_activation, clusters_of
 from chargen.report.memory import reach
 from chargen.report.page import document, element, join, number, table, visible
 from chargen.report.theme import DARK, LEVELS, LIGHT
+from chargen.report.units import _stretch
 from chargen.vocabulary import Vocabulary
 
 FABLE = "The wolf said: “Thank you (for 1 thing).”\n\nA crane, and a wolf; naïve!\n" * 8
@@ -463,6 +466,45 @@ def test_the_surprises_are_the_largest_surprisals(fable: Node) -> None:
         at = int(place) - 1
         assert told == f"{bits[at]:.2f}"
         assert (spelled_out(FABLE[at]), FABLE[:at].replace("\n", "↵")[-24:]) == (came, before)
+
+
+@pytest.mark.parametrize("record", [{}, {"objective": "last", "sequence_length": 7}])
+def test_units_and_memory_are_those_of_inspection(record: dict[str, Any]) -> None:
+    model = random_model(FABLE, **record)
+    page = read(page_of(model, FABLE))
+    tables = tables_of(page)
+    tokens = model.vocabulary.encode(FABLE)
+    where: tuple[Any, ...] = (model.config, model.tensors, tokens)
+    matches = find_units(activations(*where, window=model.window), text_features(FABLE))
+    signed = [f"{match.correlation:+.2f}".replace("-", "−") for match in matches]
+    assert tables["The units that follow each most closely"][1:] == [
+        [match.feature, str(match.unit), told] for match, told in zip(matches, signed, strict=True)
+    ]
+    heads = [head.text for head in page.all("h3") if head.text.startswith("Unit ")]
+    best = sorted(zip(matches[::3], signed[::3], strict=True), key=lambda m: -abs(m[0].correlation))
+    assert heads == [f"Unit {m.unit}: {m.feature} ({told})" for m, told in best[: len(heads)]]
+    assert 1 <= len(heads) <= 8
+    norms = gradient_norms(*where, distance=100, window=model.window)
+    rows = tables["How much the past moves the loss"][1:]
+    assert [int(k) for k, _ in rows] == list(range(norms.size))
+    told_norms = [float(norm.replace("−", "-")) for _, norm in rows]
+    assert told_norms == pytest.approx(norms.tolist(), rel=6e-3)
+
+
+def test_a_unit_is_shown_where_what_it_follows_varies() -> None:
+    text = "plain\n" * 100 + "PLAIN\nplain\n" * 20 + "plain\n" * 100
+    vocabulary = Vocabulary.from_text(text)
+    clusters = clusters_of(vocabulary, vocabulary.encode(text))
+    shown = _stretch(clusters, text_features(text)["capital"])
+    assert len(shown) == 240
+    assert re.fullmatch("(plain\n|PLAIN\n)+", joined := "".join(c.text for c in shown))
+    assert joined.count("PLAIN") == 20
+    chinese = "一二三四五六七八" * 60 + "X九" * 20 + "一" * 500
+    vocabulary = Vocabulary.from_text(chinese)
+    clusters = clusters_of(vocabulary, vocabulary.encode(chinese))
+    shown = _stretch(clusters, text_features(chinese)["capital"])
+    assert "X九" * 20 in "".join(cluster.text for cluster in shown)
+    assert _stretch(clusters[:5], text_features(chinese[:5])["capital"]) == clusters[:5]
 
 
 def slow_reach(norms: list[float], part: float) -> int:

@@ -85,7 +85,7 @@ dt{color:var(--soft);font-size:.85rem;line-height:1.3}
 dd{margin:0;font-size:1.25rem;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-caption{text-align:start;color:var(--soft);padding-bottom:.3rem}
+caption{text-align:start;color:var(--soft);padding-bottom:.3rem;white-space:nowrap}
 th,td{padding:.25rem 1.2rem .25rem 0;text-align:start;vertical-align:top;
 border-bottom:1px solid var(--rule)}
 th{font-weight:600}
