@@ -8,7 +8,7 @@ WORKERS ?= 2
 SECONDS ?= 300
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench fuzz clean
+.PHONY: help install demo test check format bench soak fuzz clean
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: $(STAMP)  ## Format the code in place
 
 bench: $(STAMP)  ## Run the benchmarks, with a table each (minutes)
 	@for file in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+
+soak: $(STAMP)  ## Stop, kill and starve training runs, and resume them (minutes)
+	@$(BIN)/python tests/soak.py
 
 fuzz: $(STAMP)  ## Spoil model files and resume states for SECONDS, or RUNS times (5 minutes)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
