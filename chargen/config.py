@@ -65,6 +65,11 @@ def option_of(name: str) -> str:
     return "--layers" if name == "num_layers" else f"--{name.replace('_', '-')}"
 
 
+def _shown(value: object) -> str:
+    """A value as it is typed: a whole number without a fraction."""
+    return repr(value).removesuffix(".0")
+
+
 class _Validated:
     """Checks, and the dict round trip, that every config shares."""
 
@@ -79,7 +84,9 @@ class _Validated:
         value = getattr(self, name)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
-            raise UsageError(f"{option} {value!r}: expected a number from {low:,} to {high:,}")
+            raise UsageError(
+                f"{option} {_shown(value)}: expected a number from {low:,} to {high:,}"
+            )
 
     def _require_choice(self, name: str, choices: tuple[str, ...], option: str) -> None:
         value = getattr(self, name)

@@ -99,7 +99,8 @@ def read_corpus(
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise UsageError(
-            f"--val-fraction {val_fraction!r}: expected a number of 0 or more, below 1"
+            f"--val-fraction {repr(val_fraction).removesuffix('.0')}: expected a number of 0 or"
+            " more, below 1"
         )
     check_encoding(encoding, tokens)
     names = tuple(expand_sources(sources)) if text is None else ("text",)
@@ -243,8 +244,8 @@ class _Encoder:
     ) -> None:
         if known is not None and known.kind != kind:
             raise UsageError(
-                f"--tokens {kind}: the model of --init was trained on {known.kind}s; give --tokens"
-                f" {known.kind}"
+                f"--init: its model was trained with --tokens {known.kind}, and this corpus is read"
+                f" with --tokens {kind}; give --tokens {known.kind}"
             )
         self._kind = kind
         self._points: list[int] = list(range(256)) if kind == "byte" else []

@@ -24,6 +24,7 @@ __all__ = ["STDIN", "check_encoding", "expand_sources", "read_blocks", "read_lin
 
 STDIN = "-"
 
+_NAME_A_TEXT = "name a text file, or - for stdin"
 _BLOCK_BYTES = 1 << 22
 _LINES_BYTES = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -66,10 +67,10 @@ def expand_sources(sources: Iterable[str | os.PathLike[str]]) -> list[str]:
             matches = sorted(glob.glob(source, recursive=True))
             found = [path for path in matches if not os.path.isdir(path)]
             if not found:
-                raise RunError(f"{source}: no file matches this pattern")
+                raise RunError(f"{source}: no file matches this pattern; {_NAME_A_TEXT}")
             files.extend(found)
         else:
-            raise RunError(f"{source}: no such file or folder; name a text file, or - for stdin")
+            raise RunError(f"{source}: no such file or folder; {_NAME_A_TEXT}")
     return files
 
 
@@ -82,7 +83,7 @@ def _files_below(folder: str) -> list[str]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         found.extend(os.path.join(path, name) for name in sorted(names) if name[0] != ".")
     if not found:
-        raise TextError(f"{folder}: this folder holds no files to read")
+        raise TextError(f"{folder}: this folder holds no files to read; {_NAME_A_TEXT}")
     return found
 
 
@@ -99,7 +100,7 @@ def read_blocks(path: str, *, tokens: TokenKind, encoding: str) -> Iterator[Any]
             blocks = iter(lambda: stream.read(_BLOCK_BYTES), b"")
             yield from blocks if tokens == "byte" else _decoded(blocks, name, encoding)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RunError(f"{name}: a damaged gzip file: {error}") from error
+        raise RunError(f"{name}: a damaged gzip file: {error}; copy it again") from error
     except OSError as error:
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
 
@@ -129,7 +130,9 @@ def read_lines(path: str) -> Iterator[list[bytes]]:
                     yield lines
                 rest.append(tail)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise RunError(f"{name}: a damaged gzip file: {error}") from error
+        raise RunError(f"{name}: a damaged gzip file: {error}; copy it again") from error
+    except FileNotFoundError:
+        raise RunError(f"{name}: no such file; {_NAME_A_TEXT}") from None
     except OSError as error:
         raise RunError(f"{name}: cannot be read: {error.strerror or error}") from error
     rest = [b"".join(rest)]

@@ -82,7 +82,7 @@ def test_a_whole_number_reaches_from_its_lowest_to_its_highest(kind, name, low, 
         assert getattr(made(kind, **{name: value}), name) == value
     for value in (low - 1, high + 1, -high, 10**30):
         message = refusal(kind, **{name: value})
-        assert message.startswith(f"{option} {value!r}: ")
+        assert message.startswith(f"{option} {value}: ")
         assert f"from {low:,} to {high:,}" in message
 
 

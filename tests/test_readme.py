@@ -1,6 +1,6 @@
 """The README says what the program says.
 
-``python tests/test_readme.py`` writes the parts of it that are generated: help and tree.
+``python tests/test_readme.py`` writes the parts of it that are generated: help, errors and tree.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from error_table import markdown
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
@@ -46,12 +47,13 @@ def tree() -> str:
 
 
 def generated() -> dict[str, str]:
-    return {"tree": tree(), **{f"help: {command}": help_of(command) for command in COMMANDS}}
+    helps = {f"help: {command}": help_of(command) for command in COMMANDS}
+    return {"tree": tree(), "errors": markdown(), **helps}
 
 
 def with_parts(readme: str, parts: dict[str, str]) -> str:
     for name, text in parts.items():
-        pattern = rf"(<!-- {name} -->\n)(?:```text\n.*?\n```\n)?"
+        pattern = rf"(<!-- {name} -->\n)(?:```text\n.*?\n```\n|<details>\n.*?\n</details>\n)?"
         readme, count = re.subn(pattern, lambda match: match[1] + text + "\n", readme, flags=re.S)  # noqa: B023
         assert count == 1, f"the README has no place for {name!r}"
     return readme
@@ -64,6 +66,10 @@ def test_the_readme_holds_the_help_of(command: str) -> None:
 
 def test_the_readme_holds_the_tree() -> None:
     assert tree() in README.read_text()
+
+
+def test_the_readme_holds_the_table_of_errors() -> None:
+    assert markdown() in README.read_text()
 
 
 def test_the_readme_names_every_status() -> None:

@@ -87,7 +87,8 @@ def _run(arguments: list[str] | None) -> int:
         return _fail(f"cannot write the output: {error.strerror or error}", _FAILURE_STATUS)
     except MemoryError:
         return _fail(
-            "out of memory; try smaller --units, --batch-size or --sequence-length",
+            "out of memory; training takes less with smaller --units, --batch-size or"
+            " --sequence-length, all else with a shorter text",
             _FAILURE_STATUS,
         )
     except Exception as error:

@@ -79,7 +79,7 @@ def command(
       chargen evaluate corpus.txt --held-out --train-text corpus.txt
       FORCE_COLOR=1 chargen evaluate other.txt --color | less -R
     """
-    _check_options(file, held_out, train_text, per_char, color, as_json)
+    _check_options(file, held_out, train_text, per_char, color, encoding, as_json)
 
     from chargen.corpus import read_tokens
     from chargen.evaluation import baselines, surprisal_bits
@@ -126,6 +126,7 @@ def _check_options(
     train_text: tuple[str, ...],
     per_char: bool,
     color: bool,
+    encoding: str,
     as_json: bool,
 ) -> None:
     forms = {"--per-char": per_char, "--color": color, "--json": as_json}
@@ -135,6 +136,10 @@ def _check_options(
     if train_text and (per_char or color):
         raise UsageError(
             f"--train-text adds figures to compare with, and {chosen[0]} writes none: give one"
+        )
+    if held_out and encoding != "utf-8" and not train_text:
+        raise UsageError(
+            f"--encoding {encoding!r}: --held-out reads the corpus as training did; leave it out"
         )
     if file == "-" and "-" in train_text and not held_out:
         raise UsageError("'-' is named twice: standard input can be read only once")

@@ -80,10 +80,12 @@ def command(
     from chargen.cli.consoles import shell_word, write_text
     from chargen.cli.evaluate import training_text
     from chargen.cli.info import repeating_command, rows_of
-    from chargen.files import write_atomically
+    from chargen.files import check_writable, write_atomically
     from chargen.model import load
     from chargen.report import report
 
+    if output != "-":
+        check_writable(output)
     loaded = load(model)
     if text is None:
         subject, own = _own_text(loaded, is_compared=bool(train_text))
@@ -129,7 +131,9 @@ def _text(loaded: Model, text: str, encoding: str, unknown: Any) -> Subject:
     from chargen.corpus import read_tokens
     from chargen.report import Subject
 
-    tokens, skipped = read_tokens([text], loaded.vocabulary, encoding=encoding, unknown=unknown)
+    tokens, skipped = read_tokens(
+        [text], loaded.vocabulary, encoding=encoding, unknown=unknown, least=2
+    )
     return Subject(tokens, "standard input" if text == "-" else Path(text).name, skipped=skipped)
 
 

@@ -54,10 +54,10 @@ def check_options(asked: Mapping[str, Any], earlier: Checkpoint) -> None:
         if name not in LENGTHS and value is not None:
             before = earlier.asked.get(name)
             if value != (settings[name] if before is None else before):
-                option = option_of(name)
+                option, own = option_of(name), settings[name] if before is None else before
                 raise UsageError(
-                    f"{option} {value!r}: the run to resume was begun with"
-                    f" {settings[name] if before is None else before!r}; leave {option} out, or"
+                    f"{option} {value!r}: the run to resume was begun"
+                    f" {'without it' if own is None else f'with {own!r}'}; leave {option} out, or"
                     " start anew with --force instead of --resume"
                 )
 
@@ -65,10 +65,11 @@ def check_options(asked: Mapping[str, Any], earlier: Checkpoint) -> None:
 def check_corpus(corpus: Corpus, sha256: str, earlier: Checkpoint) -> None:
     """Raise ``TextError`` unless ``corpus``, of hash ``sha256``, is the one it was begun with."""
     if sha256 != earlier.origin["corpus_sha256"]:
+        own = " ".join(earlier.origin["corpus"] or ["that one"])
         raise TextError(
-            f"{' '.join(corpus.names)}: not the corpus that the run to resume was begun with"
-            f" ({' '.join(earlier.origin['corpus'] or ['a text given in Python'])}, or its text has"
-            " changed); name that one, or start anew with --force instead of --resume"
+            f"{' '.join(corpus.names)}: not the corpus that the run to resume was begun with, or"
+            f" its text has changed; name {own} as it was, or start anew with --force instead of"
+            " --resume"
         )
 
 
