@@ -23,7 +23,7 @@ from chargen.engine import Engine
 from chargen.errors import TextError
 from chargen.ngrams import witten_bell
 from chargen.passes import read_through, steps_at_once
-from chargen.vocabulary import Vocabulary
+from chargen.vocabulary import Vocabulary, counted
 
 __all__ = [
     "Evaluation",
@@ -152,9 +152,7 @@ def baselines(
     if training is None:
         return found
     if not training.size:
-        raise TextError(
-            "the training text holds no character that the model knows; --train-text names another"
-        )
+        raise TextError("--train-text: holds no character that the model knows; name another text")
     characters = tokens.size - 1
     grams = witten_bell(
         training, tokens, vocabulary_size=len(vocabulary), order=_LONGEST_GRAM
@@ -169,9 +167,7 @@ def baselines(
 
 def _check_size(tokens: Indices) -> None:
     if tokens.size < 2:
-        raise TextError(
-            f"the text holds {tokens.size} known character(s); a figure needs at least 2"
-        )
+        raise TextError(f"the text: holds {counted(tokens.size)}; expected at least 2")
 
 
 def _pieces(tokens: Indices, vocabulary: Vocabulary) -> list[bytes]:

@@ -155,7 +155,7 @@ class Model:
         rules = rules or StopRules(DEFAULT_LENGTH)
         if rules.length is None and rules.lines is None and not rules.stop:
             raise UsageError(
-                "length inf: a text without end is written as it is made, and one alone; give -n"
+                "-n/--length inf: several texts, and those of --json, need an end; give a number"
             )
         _check_random_seed(random_seed)
         if random_seed is None:
@@ -192,7 +192,7 @@ class Model:
         allowed[self.vocabulary.encode(only, unknown="skip")] = True
         allowed[self.vocabulary.encode(ban, unknown="skip")] = False
         if not allowed.any():
-            raise UsageError("--only and --ban leave no character that the model knows")
+            raise UsageError("--only and --ban: they leave no character that the model knows")
         return allowed
 
     def stream(
@@ -297,8 +297,8 @@ class Model:
         )
         if read.vocabulary != self.vocabulary or read.sha256() != recorded["corpus_sha256"]:
             raise TextError(
-                "this is not the corpus that the model was trained on: its text differs; leave"
-                " --held-out out to measure the whole text"
+                f"{' '.join(os.fspath(name) for name in corpus)}: not the corpus that the model was"
+                " trained on, or its text has changed; leave --held-out out to measure all of it"
             )
         return read
 
@@ -338,6 +338,4 @@ class Model:
 
 def _check_random_seed(random_seed: int | None) -> None:
     if random_seed is not None and (type(random_seed) is not int or random_seed < 0):
-        raise UsageError(
-            f"random seed {random_seed!r}: expected a whole number of 0 or more (--random-seed)"
-        )
+        raise UsageError(f"--random-seed {random_seed!r}: expected a whole number of 0 or more")

@@ -413,7 +413,7 @@ def test_a_vocabulary_of_one_character_holds_no_bits():
 
 @pytest.mark.parametrize(
     ("text", "training", "told"),
-    [("", "ab", "holds 0"), ("a", "ab", "holds 1"), ("ab", "", "training text holds no character")],
+    [("", "ab", "holds 0"), ("a", "ab", "holds 1"), ("ab", "", "--train-text: holds no character")],
 )
 def test_there_are_no_baselines_of_nothing(text, training, told):
     vocabulary = Vocabulary.from_text("ab")
