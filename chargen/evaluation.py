@@ -205,15 +205,17 @@ def score_lines(
     uniform choice from all of Unicode.
     """
     nats = np.zeros(len(lines))
-    ends = [] if line_break is None else [line_break]
-    texts = [np.concatenate([ends, line, ends]).astype(np.int32) for line in lines]
+    ends = np.array([] if line_break is None else [line_break], np.int32)
+    texts = [  # in the type of the line, which may be long
+        np.concatenate([ends, line, ends], dtype=line.dtype, casting="unsafe") for line in lines
+    ]
     by_length = sorted(range(len(texts)), key=lambda number: texts[number].size)
     while by_length:
         rows = 1 if texts[by_length[-1]].size > _LONG_LINE else min(len(by_length), _LINES)
         batch = [by_length.pop() for _ in range(rows)]
         nats[batch] = _score_texts(engine, [texts[row] for row in batch], line_break, window)
     return [
-        LineScore(float(sum_) + left_out * _UNKNOWN_NATS, line.size + left_out + len(ends))
+        LineScore(float(sum_) + left_out * _UNKNOWN_NATS, line.size + left_out + ends.size)
         for sum_, line, left_out in zip(nats, lines, unknown, strict=True)
     ]
 

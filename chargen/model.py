@@ -35,11 +35,12 @@ from chargen.evaluation import (
 )
 from chargen.generation import Generated, Stop, StopRules, generate_samples, generate_tokens
 from chargen.sampling import Sampler
-from chargen.vocabulary import UnknownPolicy, Vocabulary
+from chargen.vocabulary import UnknownPolicy, Vocabulary, bytes_of
 
 __all__ = ["DEFAULT_LENGTH", "Model", "Piece", "load"]
 
 DEFAULT_LENGTH = 500
+_LONG_LINE = 1 << 20  # characters encoded at a time
 
 _VERIFIED_TOKENS = 32
 
@@ -214,7 +215,7 @@ class Model:
         pieces = self.pieces(
             prompt,
             sampling=SamplingConfig(**sampling),
-            rules=StopRules(length, tuple(text.encode() for text in stops)),
+            rules=StopRules(length, tuple(bytes_of(text) for text in stops)),
             random_seed=random_seed,
             unknown=unknown,
         )
@@ -232,18 +233,23 @@ class Model:
 
         A character that the model never saw costs as much as one of all of Unicode's would.
         """
-        encoded = [self.vocabulary.encode(line, unknown="skip") for line in lines]
-        unknown = [
-            len(self.vocabulary.points_of(line)) - tokens.size
-            for line, tokens in zip(lines, encoded, strict=True)
-        ]
+        encoded = [self._known_part(line) for line in lines]
         return score_lines(
             self.engine,
-            encoded,
-            unknown,
+            [tokens for tokens, _ in encoded],
+            [skipped for _, skipped in encoded],
             line_break=self.vocabulary.line_break,
             window=self.window,
         )
+
+    def _known_part(self, line: str | bytes) -> tuple[Indices, int]:
+        """A line as indices, a long one on disk, and how many characters were skipped."""
+        if len(line) > _LONG_LINE:
+            starts = range(0, len(line), _LONG_LINE)
+            blocks = (line[start : start + _LONG_LINE] for start in starts)
+            return encode_with(blocks, self.vocabulary, unknown="skip")
+        tokens = self.vocabulary.encode(line, unknown="skip")
+        return tokens, self.vocabulary.points_of(line).size - tokens.size
 
     def evaluate(self, text: str | bytes, *, unknown: UnknownPolicy = "error") -> Evaluation:
         """How well the model expects ``text``; see ``chargen.evaluation`` for the definition."""
