@@ -157,7 +157,7 @@ def test_a_run_stopped_again_and_again_is_the_run_that_never_was(
         told += train(output, step - before, resume=True, **MODES["deep"])
         assert step_of(output) == step
         assert names(tmp_path) == {"x.keras", "x.keras.resume"}
-        assert told[-1].steps == step
+        assert (told[-1].steps, told[-1].interrupted) == (step, step < 23)
         assert chargen.load(output).training["completed"] == (step == 23)
         assert (f"going on from step {before} of 23" in notes(told)) == (before > 0)
     assert outcome(output) == outcome(straight("deep"))
@@ -508,16 +508,13 @@ def test_a_run_that_is_killed_again_and_again_goes_on(
 ) -> None:
     output, last = tmp_path / "chargen.keras", 0
     words = ("train", PANGRAMS, *PROCESS, "--resume", "--checkpoint-every", "0.05s")
-    # A second signal leaves at once too, but what it leaves half done is the next run's to clear.
-    for signals in ([signal.SIGINT, signal.SIGTERM], [signal.SIGKILL]):
+    for moment in (0.02, 0.08):
         process = run.start(*words)
         lines_until(process, "step ")
-        time.sleep(0.06)
-        for number in signals:
-            process.send_signal(number)
-        _, rest = process.communicate(timeout=60)
-        assert process.returncode == -signals[-1]
-        assert b"stopped at" not in rest
+        time.sleep(moment)
+        process.kill()
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
         chargen.load(output)
         assert last < step_of(output) < STEPS
         last = step_of(output)
@@ -526,10 +523,11 @@ def test_a_run_that_is_killed_again_and_again_goes_on(
     assert weights_of(output) == weights_of(straight("process"))
 
 
-def test_ctrl_c_on_a_terminal(run: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before the first step", "once", "twice"])
+def test_a_run_on_a_terminal_is_stopped(moment: str, run: Command, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = run.start(
-        *("train", PANGRAMS, *PROCESS, "--steps", 10**6),
+        *("train", PANGRAMS, *PROCESS, "--steps", 10**6, "--checkpoint-every", "0s"),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -537,20 +535,31 @@ def test_ctrl_c_on_a_terminal(run: Command, tmp_path: Path) -> None:
         preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(theirs)
-    shown = b""
-    while b"chars/s" not in shown:
+    shown, sign = b"", b"compiling" if moment == "before the first step" else b"chars/s"
+    while sign not in shown:
         shown += os.read(ours, 4096)
-    os.write(ours, b"\x03")
+    if moment == "once":
+        os.write(ours, b"\x03")
+    elif moment == "twice":  # both while it stands still, so that it cannot end in between
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+            process.send_signal(number)
+    else:
+        process.send_signal(signal.SIGTERM)
     with pytest.raises(OSError, match="Input/output"):
         while data := os.read(ours, 4096):
             shown += data
     os.close(ours)
-    assert process.wait(60) == -signal.SIGINT
+    assert process.wait(60) == -(signal.SIGINT if moment == "once" else signal.SIGTERM)
     plain = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode("utf-8")
-    last = plain.strip().splitlines()[-1].strip()
-    assert last.startswith("stopped at step ")
-    assert last.endswith(f"Go on: chargen train {PANGRAMS} --resume")
-    assert shown.count(b"\x1b[?25h") >= shown.count(b"\x1b[?25l") > 0  # the cursor is back
     assert "Traceback" not in plain
+    assert shown.count(b"\x1b[?25h") >= shown.count(b"\x1b[?25l") > 0  # the cursor is back
+    if moment == "before the first step":
+        assert names(tmp_path) == set()
+        return
+    last = plain.strip().splitlines()[-1].strip()
+    assert last.startswith("stopped at step ") == (moment == "once")
+    assert last.endswith(f"Go on: chargen train {PANGRAMS} --resume") == (moment == "once")
+    chargen.load(tmp_path / "chargen.keras")
     assert 1 <= step_of(tmp_path / "chargen.keras") < 10**6
-    assert names(tmp_path) == {"chargen.keras", "chargen.keras.resume"}
+    if moment == "once":
+        assert names(tmp_path) == {"chargen.keras", "chargen.keras.resume"}

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from typing import Any
 
 import click
 
+from chargen.cli.consoles import is_terminal
 from chargen.cli.parsing import Command, File, Folder, Number, OneOf, WholeNumber
 from chargen.errors import UsageError
 
 __all__ = ["command"]
+
+_CURSOR = b"\x1b[?25h"  # shows it
 
 
 @click.command("train", cls=Command, short_help="Train a model on a text.")
@@ -209,23 +213,27 @@ def command(
     from chargen.cli.progress import display
     from chargen.training import train
 
-    shown, noted = display(corpus, quiet=quiet), logged(log_file)
-    with shown as show, noted as note, _Interrupt() as interrupt:
+    shown, noted, interrupt = display(corpus, quiet=quiet), logged(log_file), _Interrupt()
+    try:
+        with shown as show, noted as note, interrupt:
 
-        def listen(event: Any) -> None:
-            interrupt.arm(event)
-            show(event)
-            note(event)
+            def listen(event: Any) -> None:
+                interrupt.arm(event)
+                show(event)
+                note(event)
 
-        train(
-            corpus,
-            output=output,
-            units=units,
-            listener=listen,
-            is_stopped=interrupt.is_requested,
-            started=started,
-            **options,
-        )
+            train(
+                corpus,
+                output=output,
+                units=units,
+                listener=listen,
+                is_stopped=interrupt.is_requested,
+                started=started,
+                **options,
+            )
+    except KeyboardInterrupt:
+        interrupt.obey()
+        raise
     interrupt.obey()
 
 
@@ -238,14 +246,17 @@ def _check_log(log_file: str, others: list[str]) -> None:
 class _Interrupt:
     """The first Ctrl-C or SIGTERM ends the run after its step, a second one at once.
 
-    Before the first step there is nothing to keep, and the signals do what they always do.
+    Before the first step there is nothing to keep: SIGTERM ends the run as Ctrl-C always does, by
+    an exception, which leaves the terminal and the folder as they were.
     """
 
     def __init__(self) -> None:
         self._received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._is_armed = False
 
     def __enter__(self) -> _Interrupt:
+        self._take(signal.SIGTERM, self._end)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -253,16 +264,26 @@ class _Interrupt:
             signal.signal(number, handler)
 
     def arm(self, event: object) -> None:
-        if not self._before and type(event).__name__ == "Progress":
+        if not self._is_armed and type(event).__name__ == "Progress":
+            self._is_armed = True
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._handle)
+                self._take(number, self._handle)
+
+    def _take(self, number: signal.Signals, handler: Any) -> None:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            self._before.setdefault(number, signal.signal(number, handler))
+
+    def _end(self, number: int, frame: object) -> None:
+        self._received = signal.Signals(number)
+        raise KeyboardInterrupt
 
     def _handle(self, number: int, frame: object) -> None:
         if self._received is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._received = signal.Signals(number)
+        if is_terminal(sys.stderr):  # a second one leaves no time for the cursor
+            os.write(sys.stderr.fileno(), _CURSOR)
 
     def is_requested(self) -> bool:
         return self._received is not None

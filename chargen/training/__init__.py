@@ -154,7 +154,7 @@ def train(
             f" {run.best_step:,}: try a lower --learning-rate"
         )
     written = None if path is None else os.fspath(path)
-    listener(Saved(written, run.step, run.interrupted, _bits(archive)))
+    listener(Saved(written, run.step, run.interrupted and not run.is_over, _bits(archive)))
     return Model(archive, path)
 
 
