@@ -3,6 +3,8 @@ its HTML."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -18,6 +20,8 @@ from chargen.report import Subject, report
 from chargen.vocabulary import Vocabulary
 
 VOID = {"meta", "link", "input"}
+LIMIT = 1_000_000  # bytes, of a page
+FABLE = "The wolf said: “Thank you (for 1 thing).”\n\nA crane, and a wolf; naïve!\n" * 8
 HISTORY = [
     {
         "step": 10 * number,
@@ -110,3 +114,41 @@ def read(page: str) -> Node:
     reader.close()
     (root,) = reader.open
     return root
+
+
+def check_structure(page: Node) -> None:
+    """What those need who do not see the page."""
+    ids = [node.attributes["id"] for node in page.all() if "id" in node.attributes]
+    assert len(set(ids)) == len(ids)
+    levels = [int(node.name[1]) for node in page.all() if re.fullmatch("h[1-6]", node.name)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    for one in page.all("table"):
+        assert one.one("caption").text
+        assert all(head.attributes["scope"] in ("row", "col") for head in one.all("th"))
+        widths = {len([c for c in row.children if isinstance(c, Node)]) for row in one.all("tr")}
+        assert len(widths) == 1
+    for picture in page.all("svg", role="img"):
+        first, second = picture.children[:2]
+        assert isinstance(first, Node) and isinstance(second, Node)
+        assert (first.name, second.name) == ("title", "desc")
+        assert first.text and second.text
+    pictures = [node for node in page.all("svg") if "role" not in node.attributes]
+    inner = [one for picture in page.all("svg", role="img") for one in picture.all("svg")]
+    hidden = [one for one in pictures if one.attributes.get("aria-hidden") == "true"]
+    assert len(pictures) == len(inner) + len(hidden)
+    labels = {label.attributes["for"] for label in page.all("label")}
+    assert {slider.attributes["id"] for slider in page.all("input")} == labels
+    targets = {str(link.attributes["href"])[1:] for link in page.all("a")}
+    targets |= {str(node.attributes["aria-labelledby"]) for node in page.all("section")}
+    assert targets <= set(ids)
+    assert [link.text for link in page.all("a")] == [head.text for head in page.all("h2")]
+
+
+def tables_of(page: Node) -> dict[str, list[list[str]]]:
+    return {
+        one.one("caption").text: [
+            [c.text for c in row.children if isinstance(c, Node)] for row in one.all("tr")
+        ]
+        for one in page.all("table")
+    }

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser, Tab
-from pages import page_of, random_model
+from pages import FABLE, page_of, random_model
 from test_hostile_text import HOSTILE
-from test_report import FABLE, contrast
+from test_report_html import contrast
 
 from chargen.report.theme import DARK, LIGHT
 
