@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from chargen.cells import Array, Cache, CellWeights, LSTMCache, State, backward, forward, zero_state
 from chargen.config import ModelConfig
-from chargen.engine import Engine
 from chargen.errors import TextError, UsageError
-from chargen.evaluation import surprisal_blocks
 from chargen.vocabulary import counted
 
 __all__ = [
@@ -35,7 +33,6 @@ __all__ = [
     "learning_curves",
     "moving_average",
     "principal_components",
-    "surprisal_bits",
 ]
 
 Indices = NDArray[np.integer[Any]]
@@ -146,17 +143,6 @@ def activations(
 def _windows(tokens: Indices, ends: Indices, steps: int) -> Indices:
     """The ``steps`` tokens up to each of ``ends`` (B,), that one included: (steps, B)."""
     return tokens[ends + np.arange(1 - steps, 1)[:, np.newaxis]]
-
-
-def surprisal_bits(engine: Engine, tokens: Indices, *, window: int | None = None) -> Floats:
-    """The surprisal of each of ``tokens`` (N,) in bits, (N,); the first, which nothing comes
-    before, is not a number. Raises ``TextError`` for fewer than two tokens."""
-    if tokens.size < 2:
-        raise TextError(f"the text: holds {counted(tokens.size)}; expected at least 2")
-    bits = np.full(tokens.size, np.nan)
-    for positions, nats, _ in surprisal_blocks(engine, tokens, window=window):
-        bits[positions] = nats / math.log(2)
-    return bits
 
 
 def moving_average(values: Floats, width: int) -> Floats:

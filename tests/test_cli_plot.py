@@ -23,8 +23,9 @@ from chargen import plots
 from chargen.cli import drawings
 from chargen.cli.canvas import Curve, Row, bars_over_text, chart, scatter
 from chargen.cli.plot import command
+from chargen.evaluation import surprisal_bits
 from chargen.features import text_features
-from chargen.inspection import activations, find_units, gradient_norms, surprisal_bits
+from chargen.inspection import activations, find_units, gradient_norms
 
 TEXT_FILE = ("--text", PANGRAMS)
 KINDS: dict[str, tuple[Any, ...]] = {

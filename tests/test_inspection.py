@@ -12,7 +12,6 @@ from chargen import inspection
 from chargen.cells import CellWeights, backward, forward, zero_state
 from chargen.config import ModelConfig
 from chargen.errors import TextError, UsageError
-from chargen.evaluation import surprisal_blocks
 from chargen.features import characters_of, text_features
 from chargen.inspection import (
     UnitMatch,
@@ -23,7 +22,6 @@ from chargen.inspection import (
     learning_curves,
     moving_average,
     principal_components,
-    surprisal_bits,
 )
 from chargen.vocabulary import Vocabulary
 
@@ -189,7 +187,7 @@ def test_a_text_too_short_to_look_back() -> None:
         gradient_norms(config, tensors, random_tokens(config, 5), distance=4)
     with pytest.raises(TextError, match="needs at least 7"):
         gradient_norms(config, tensors, random_tokens(config, 6), distance=1, window=WINDOW)
-    with pytest.raises(UsageError, match="^--layer 2: .* from 1 to 1"):
+    with pytest.raises(UsageError, match=r"^--layer 2: .* from 1 to 1"):
         gradient_norms(config, tensors, random_tokens(config, 9), distance=4, layer=2)
     with pytest.raises(UsageError, match="--distance"):
         gradient_norms(config, tensors, random_tokens(config, 9), distance=-1)
@@ -208,7 +206,7 @@ def test_activations_are_the_states_of_the_engine(
     config = small_config(cell, num_layers)
     tensors, tokens = random_tensors(config), random_tokens(config, 25)
     if cell_state and cell != "lstm":
-        with pytest.raises(UsageError, match="^--cell-state: "):
+        with pytest.raises(UsageError, match=r"^--cell-state: "):
             activations(config, tensors, tokens, cell_state=True)
         return
     engine = random_engine(config)
@@ -237,20 +235,6 @@ def test_activations_of_windows_start_from_zero_at_each_place(
         seen = tokens[max(0, t + 1 - WINDOW) : t + 1]
         alone = activations(config, tensors, seen)[-1]
         np.testing.assert_allclose(found[t], alone, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("window", [None, WINDOW])
-def test_surprisal_is_that_of_one_stream(window: int | None) -> None:
-    config = small_config("lstm")
-    engine, tokens = random_engine(config), random_tokens(config, 3000)
-    found = surprisal_bits(engine, tokens, window=window)
-    assert np.isnan(found[0])
-    slow = np.full(tokens.size, np.nan)
-    for places, nats, _ in surprisal_blocks(engine, tokens, window=window, sequential=True):
-        slow[places] = nats / math.log(2)
-    np.testing.assert_allclose(found[1:], slow[1:], rtol=0, atol=1e-3)
-    with pytest.raises(TextError, match="at least 2"):
-        surprisal_bits(engine, tokens[:1])
 
 
 @pytest.mark.parametrize("width", [1, 3, 7, 99])

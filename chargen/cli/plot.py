@@ -92,7 +92,7 @@ def surprisal(model: str, output: str | None, force: bool, **reading: Any) -> No
     \b
       chargen plot surprisal --text story.txt --length 400
     """
-    from chargen.inspection import surprisal_bits
+    from chargen.evaluation import surprisal_bits
 
     check_output(output, force)
     loaded = load_models((model,))
