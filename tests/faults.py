@@ -52,7 +52,7 @@ class Disk:
             raise OSError(self._error, os.strerror(self._error))
 
     def _file(self, *arguments: Any, **options: Any) -> Any:
-        file = tempfile.NamedTemporaryFile(*arguments, **options)
+        file = tempfile.NamedTemporaryFile(*arguments, **options)  # noqa: SIM115 - the caller closes it
         write, file.flush = file.write, self._counted("flush", file.flush)
 
         def written(data: bytes) -> None:

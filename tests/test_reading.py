@@ -170,7 +170,7 @@ def test_a_text_encoding_is_taken(encoding):
 
 def test_bytes_are_read_as_they_are():
     check_encoding("UTF8", "byte")
-    with pytest.raises(UsageError, match="^--encoding 'latin-1': bytes"):
+    with pytest.raises(UsageError, match=r"^--encoding 'latin-1': bytes"):
         check_encoding("latin-1", "byte")
 
 

@@ -215,7 +215,7 @@ def test_a_byte_vocabulary_is_all_256_bytes(points):
 
 
 def test_only_two_kinds_are_known():
-    with pytest.raises(UsageError, match="^--tokens 'word': "):
+    with pytest.raises(UsageError, match=r"^--tokens 'word': "):
         Vocabulary("word", (1, 2))
 
 

@@ -77,8 +77,8 @@ def chargen_network(shape: Shape, precision: str = "float32"):
     from chargen.training.backend import ensure_backend
 
     ensure_backend()
-    from chargen.training.network import build_network
     from chargen.training.building import compiled
+    from chargen.training.network import build_network
 
     model, config = chargen_configs(shape, precision)
     trainee, schedule = compiled(build_network(model), model, config)
