@@ -154,13 +154,19 @@ def write_atomically(path: PathLike, data: bytes, *, outdated: PathLike | None =
 
 
 @contextlib.contextmanager
-def scratch_folder(path: PathLike | None) -> Iterator[Path]:
-    """A folder beside ``path`` (None: among the system's temporary files) for as long as needed."""
+def scratch_folder(path: PathLike | None, size: int) -> Iterator[Path]:
+    """A folder beside ``path`` (None: among the system's temporary files) for as long as needed.
+
+    Raises ``OSError`` where it has no room for ``size`` bytes: not every library that writes into
+    it fails as clearly.
+    """
     with tempfile.TemporaryDirectory(
         dir=None if path is None else _real(path).parent,
         prefix=None if path is None else _prefix(path),
         suffix=".tmp",
     ) as folder:
+        with tempfile.TemporaryFile(dir=folder) as file, contextlib.suppress(AttributeError):
+            os.posix_fallocate(file.fileno(), 0, size)
         yield Path(folder)
 
 

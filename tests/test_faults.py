@@ -250,6 +250,10 @@ def test_a_disk_that_is_full_refuses_in_one_line(straight: Path, tmp_path: Path)
             assert "-o/--output" in str(caught.value)
         assert contents(output) == before
         assert names(folder) == {*OURS, "filler"}
+    # Where there is room for the corpus and not for what Keras writes; HDF5 would say much.
+    with mounted(tmp_path / "smaller", "size=32k") as folder, pytest.raises(RunError) as caught:
+        chargen.train(output=folder / "x.keras", **OPTIONS)
+    assert line_of(caught, 1).startswith(f"{folder}/x.keras: cannot be written: No space left")
     with mounted(tmp_path / "fixed", "ro") as folder, pytest.raises(RunError) as caught:
         chargen.train(output=folder / "x.keras", **OPTIONS)
     assert "Read-only file system" in line_of(caught, 1)
@@ -330,7 +334,7 @@ output = sys.argv[1]
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 with claimed(output, state_path(output)):
     if sys.argv[2] == "scratch":
-        with scratch_folder(output) as folder:
+        with scratch_folder(output, 99) as folder:
             (folder / "weights").write_bytes(b"some")
             os.fsync(0)
     write_atomically(output if sys.argv[2] == "model" else state_path(output), bytes(99))

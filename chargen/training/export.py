@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from chargen.archive import Archive, build_archive
+from chargen.archive import Archive, build_archive, largest_weights
 from chargen.config import ModelConfig
 from chargen.container import TensorEntry
 from chargen.errors import ModelFileError, RunError
@@ -37,9 +37,18 @@ def export(
     Raises ``RunError`` where it cannot, or where what it wrote could not be read back.
     """
     try:
-        weights = _weights(network, output)
+        with scratch_folder(output, largest_weights(config)) as folder:
+            path = folder / "network.weights.h5"  # as Keras puts it into a ``.keras`` file
+            network.save_weights(path)
+            weights = path.read_bytes()
         index = weight_index(weights, config)
-    except (OSError, ModelFileError) as error:
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        where = "the temporary folder" if output is None else os.fspath(output)
+        raise RunError(
+            f"{where}: cannot be written: {reason}; name another place with -o/--output"
+        ) from error
+    except ModelFileError as error:
         raise RunError(f"the trained model cannot be kept: {error}") from None
     return build_archive(
         model=config,
@@ -51,14 +60,6 @@ def export(
         weights=weights,
         entries={name: TensorEntry(offset, shape) for name, (offset, shape) in index.items()},
     )
-
-
-def _weights(network: keras.Sequential, output: str | os.PathLike[str] | None) -> bytes:
-    """``model.weights.h5`` as Keras puts it into a ``.keras`` file."""
-    with scratch_folder(output) as folder:
-        path = folder / "network.weights.h5"
-        network.save_weights(path)
-        return path.read_bytes()
 
 
 def _without_object_ids(value: Any) -> Any:

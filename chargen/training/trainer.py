@@ -59,7 +59,7 @@ class Training:
         started: float,
     ) -> None:
         config, earlier = prepared.training, prepared.earlier
-        if config.deterministic:
+        if config.deterministic and has_gpu():  # on a processor they already are, and far faster
             make_deterministic()
         if has_gpu() and config.precision != "float32":
             config = dataclasses.replace(config, precision="float32")
