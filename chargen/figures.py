@@ -8,6 +8,7 @@ bytes. This room knows nothing of what is drawn.
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ NEUTRAL = Look("#808080", "none")  # legible on white and on black
 
 def require_matplotlib() -> None:
     """Raise ``RunError`` unless Matplotlib can be imported."""
+    backend = os.environ.pop("MPLBACKEND", None)  # one that is not there would be an error
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -68,6 +70,9 @@ def require_matplotlib() -> None:
             "a picture in a file needs Matplotlib, which is not installed: pip install"
             " 'chargen[plot]'; without -o/--output it is drawn in the terminal"
         ) from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
 
 
 @contextmanager

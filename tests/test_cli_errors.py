@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,7 +56,6 @@ def folder(
         patch.chdir(path)
         patch.delenv("CHARGEN_MODEL", raising=False)
         patch.delenv("CHARGEN_DEBUG", raising=False)
-        patch.setenv("MPLBACKEND", "agg")
         make_files(path, trained, byte_model)
         with taken(path):
             yield path
@@ -255,6 +255,21 @@ def test_debug_shows_the_traceback_and_the_line(run: Command, tmp_path: Path) ->
     assert "Traceback" in finished.stderr
     assert finished.lines[-1].startswith("chargen: empty.txt")
     assert run("train", "empty.txt", env={"CHARGEN_DEBUG": "0"}).lines == finished.lines[-1:]
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(run: Command) -> None:
+    code = """
+import os
+from chargen.cli import main
+try:
+    main(["info", "-m", "none.keras"])
+finally:
+    os.write(1, str(os.open("new", os.O_CREAT | os.O_WRONLY)).encode())
+"""
+    closed = ("bash", "-c", 'exec "$@" 2>&- <&-', "bash", sys.executable, "-c")
+    finished = run(code, words=closed)
+    assert (finished.status, finished.stderr) == (MODEL, "")
+    assert int(finished.stdout) > 2
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "a\rb", "red\x1b[31m", "bell\x07", "up\x9b1A"])

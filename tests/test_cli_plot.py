@@ -80,6 +80,15 @@ def test_another_suffix_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_no_window_is_opened_and_none_must_be_there(
+    run: Command, sequence_model: Path, tmp_path: Path
+) -> None:
+    same = ("plot", "curve", "-m", sequence_model, "-o")
+    assert good(run(*same, "one.svg")) == b""
+    assert good(run(*same, "two.svg", env={"MPLBACKEND": "nonsense"})) == b""
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
 def test_a_place_where_nothing_can_be_written(run: Command, sequence_model: Path) -> None:
     refused = run("plot", "curve", "-m", sequence_model, "-o", "nowhere/curve.svg")
     is_refused(refused, FAILED, "nowhere/curve.svg")

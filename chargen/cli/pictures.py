@@ -83,7 +83,6 @@ def check_output(output: str | None, force: bool) -> None:
         raise UsageError(f"{output}: exists; --force overwrites it, -o/--output names another")
     check_writable(output)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its caches
-    os.environ["MPLBACKEND"] = "agg"  # it would refuse one that it does not know
     require_matplotlib()
 
 
