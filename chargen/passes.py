@@ -26,7 +26,7 @@ Measure = Callable[[Indices, NDArray[np.float32]], Any]
 
 WARM_UP = 512  # characters read before the first scored one of a stream
 _STREAMS = 64  # side by side, on each thread
-_FEWEST_STREAMS = 16  # that a thread is worth: fewer are multiplied no faster
+_FEWEST_STREAMS = 4  # that a thread is worth
 _STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
 _WINDOWS = 512  # rolling windows read at a time, likewise
 _LARGEST_LOGITS = 1 << 23  # numbers

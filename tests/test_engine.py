@@ -16,7 +16,7 @@ from networks import (
     tensors_of,
 )
 
-from chargen import cells
+from chargen import blas, cells
 from chargen import engine as engine_module
 from chargen.engine import Engine
 
@@ -161,6 +161,17 @@ def test_prefill_equals_steps(cell):
     read = engine.zero_state()
     np.testing.assert_allclose(engine.prefill(read, tokens), logits[-1], **EXACT)
     np.testing.assert_allclose(engine.logits(read), logits[-1], **EXACT)
+
+
+@pytest.mark.parametrize("rows", (1, 2, 3, 6))
+@every_cell
+def test_a_batch_multiplied_a_few_rows_at_a_time_is_the_same(cell, rows, monkeypatch):
+    engine = random_engine(config := small_config(cell, 2))
+    tokens = random_tokens(config, 9, 6)
+    monkeypatch.setattr(blas, "best_rows", lambda all_rows, _: all_rows)
+    expected = engine.body.run(engine.zero_state(6), tokens)
+    monkeypatch.setattr(blas, "best_rows", lambda *_: rows)
+    np.testing.assert_allclose(engine.body.run(engine.zero_state(6), tokens), expected, **EXACT)
 
 
 @every_cell

@@ -77,8 +77,8 @@ def by_steps(cell):
 
 
 def blas_threads():
-    setting = blas._setting()
-    return None if setting is None else setting.get()
+    openblas = blas._openblas()
+    return None if openblas is None else openblas.get_num_threads()
 
 
 def laid_out(engine, tokens, **options):

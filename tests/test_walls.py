@@ -22,11 +22,11 @@ PUBLIC = [path for path in FILES if "\n__all__ = " in path.read_text("utf-8")]
 ORDER = (
     {"errors"},
     {"config"},
-    {"vocabulary", "files", "hdf5", "container"},
+    {"vocabulary", "files", "hdf5", "container", "blas"},
     {"permutation", "reading", "features", "signs"},
     {"corpus", "figures"},
     {"records"},
-    {"cells", "windows", "engine", "sampling", "archive", "ngrams", "compressors", "blas"},
+    {"cells", "windows", "engine", "sampling", "archive", "ngrams", "compressors"},
     {"passes"},
     {"evaluation"},
     {"generation", "inspection"},
