@@ -44,7 +44,7 @@ class Budget:
         self, step_seconds: float, validation_seconds: float, validate_every: int | None
     ) -> Plan:
         """As many steps as fit, with as many validations as a small share of the time allows."""
-        left = max(self.left(), 0.0)
+        left, step_seconds = max(self.left(), 0.0), max(step_seconds, 1e-6)
         if validate_every is not None:
             steps = left / (step_seconds + validation_seconds / validate_every)
             return Plan(max(1, int(steps)), validate_every)
