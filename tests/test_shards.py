@@ -159,5 +159,5 @@ def test_the_precision_follows_processor_and_shape(
 
 
 def test_the_precision_is_one_of_two():
-    with pytest.raises(Exception, match=r"precision 'int8'.*--precision"):
+    with pytest.raises(Exception, match=r"^--precision 'int8': expected one of float32, bfloat16"):
         TrainingConfig(steps=1, precision="int8")
