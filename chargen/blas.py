@@ -1,14 +1,14 @@
-"""What the BLAS under NumPy likes: its threads, the rows of a product, where arrays begin.
+"""What the BLAS under NumPy likes: its threads, the sizes of products, where arrays begin.
 
 * Threads of our own that each make whole products beat threads that share each one: they need not
   wait for each other at every step, which costs most where other programs want the processors.
-* OpenBLAS for AVX-512 multiplies up to a million numbers by numbers without first copying the
-  operands into another order, a quarter faster; a larger product is better made of such.
-* Those products, and one of a matrix and a vector, load 64 bytes at a time, and an array that does
-  not begin at a multiple of 64 costs them a fifth to a third.
+* OpenBLAS for AVX-512 makes products of up to a million multiplications without first copying the
+  operands into another order, which is up to a third faster; a larger one is cut into such tiles.
+* Those products, and that of a matrix and a vector, load 64 bytes at a time, and an array that
+  does not begin at a multiple of 64 costs them a fifth to a third.
 
-NumPy has no words for the first two, so OpenBLAS is asked directly; another BLAS stays as it is.
-This room knows nothing of what is multiplied.
+NumPy has no words for threads and kernels, so OpenBLAS is asked directly; another BLAS stays as it
+is. This room knows nothing of what is multiplied.
 """
 
 from __future__ import annotations
@@ -23,12 +23,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["aligned", "best_rows", "num_threads", "single_threaded"]
+__all__ = ["aligned", "in_blocks", "in_tiles", "num_threads", "single_threaded"]
+
+Floats = NDArray[np.float32]
 
 _ALIGNMENT = 64  # bytes
 _CORES_WITH_SMALL_PRODUCTS = (b"SkylakeX", b"Cooperlake", b"SapphireRapids")
 _LARGEST_SMALL_PRODUCT = 10**6  # multiplications
-_FEWEST_ROWS = 4  # that make good use of what is loaded
+_BLOCK_COLUMNS = 64
+_LONGEST_COLUMN = 512  # numbers: of longer ones, what is loaded at a time leaves the nearest cache
+_TILE_ROWS = range(4, 33)  # fewer make too little of what is loaded
+_ENOUGH_ROWS = 8
 
 
 class _OpenBLAS(NamedTuple):
@@ -55,7 +60,7 @@ def _openblas() -> _OpenBLAS | None:
     return None
 
 
-def aligned(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def aligned(values: Floats) -> Floats:
     """A copy of ``values``, rows in one piece, that begins at a multiple of 64 bytes."""
     room = np.empty(values.nbytes + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
@@ -64,15 +69,35 @@ def aligned(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return copy
 
 
-def best_rows(rows: int, kernel_size: int) -> int:
-    """How many of ``rows`` to multiply at a time by a kernel of ``kernel_size`` numbers: a divisor
-    of ``rows``, all of them where small products are no faster."""
+def in_blocks(kernels: Floats) -> Floats:
+    """A copy of ``kernels`` (G, E, H) for `in_tiles`: (G, C, 1, E, H / C), their columns in C
+    blocks, or in one where a few rows times the whole are a small product."""
+    gates, inputs, columns = kernels.shape
+    width = columns
+    if _small_products() and columns % _BLOCK_COLUMNS == 0:
+        is_small = _ENOUGH_ROWS * inputs * columns <= _LARGEST_SMALL_PRODUCT
+        width = columns if is_small else _BLOCK_COLUMNS
+    blocks = kernels.reshape(gates, inputs, -1, width).swapaxes(1, 2)
+    return aligned(blocks[:, :, np.newaxis])
+
+
+def in_tiles(rows: Floats, blocks: Floats, out: Floats) -> tuple[Floats, Floats, Floats]:
+    """The operands with which ``np.matmul`` makes ``out`` (G, B, H) of ``rows`` (B, E) times each
+    of the kernels that became ``blocks``, in tiles that suit BLAS."""
+    inputs, width = blocks.shape[-2:]
+    together = len(rows)
+    if _small_products() and inputs <= _LONGEST_COLUMN:
+        most = _LARGEST_SMALL_PRODUCT // (inputs * width)
+        good = [few for few in _TILE_ROWS if few <= most and len(rows) % few == 0]
+        together = max(good, default=together)
+    few_rows = rows.reshape(-1, together, inputs)
+    tiles = out.reshape(len(out), -1, together, blocks.shape[1], width)
+    return few_rows, blocks, tiles.transpose(0, 3, 1, 2, 4)
+
+
+def _small_products() -> bool:
     openblas = _openblas()
-    if openblas is None or openblas.core not in _CORES_WITH_SMALL_PRODUCTS:
-        return rows
-    most = _LARGEST_SMALL_PRODUCT // kernel_size
-    good = [few for few in range(_FEWEST_ROWS, min(most, rows) + 1) if rows % few == 0]
-    return max(good, default=rows)
+    return openblas is not None and openblas.core in _CORES_WITH_SMALL_PRODUCTS
 
 
 def num_threads() -> int:

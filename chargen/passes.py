@@ -25,7 +25,7 @@ Indices = NDArray[np.integer[Any]]
 Measure = Callable[[Indices, NDArray[np.float32]], Any]
 
 WARM_UP = 512  # characters read before the first scored one of a stream
-_STREAMS = 64  # side by side, on each thread
+_STREAMS = 96  # side by side, on each thread
 _FEWEST_STREAMS = 4  # that a thread is worth
 _STEPS = 64  # characters a stream reads at a time, unless the vocabulary is large
 _WINDOWS = 512  # rolling windows read at a time, likewise

@@ -65,33 +65,42 @@ def test_another_blas_stays_as_it_is(monkeypatch):
     assert blas.num_threads() == 1
     with blas.single_threaded():
         assert np.dot(2.0, 3.0) == 6
-    assert blas.best_rows(64, 256 * 256) == 64
-
-
-@pytest.mark.parametrize(
-    ("rows", "size", "expected"),
-    [
-        (64, 256 * 256, 8),
-        (96, 256 * 256, 12),
-        (64, 128 * 128, 32),
-        (64, 32 * 32, 64),
-        (26, 256 * 256, 13),
-        (29, 256 * 256, 29),  # no divisor
-        (3, 256 * 256, 3),
-        (64, 512 * 512, 64),  # too few rows would be left
-        (1, 1, 1),
-    ],
-)
-def test_rows_are_multiplied_a_few_at_a_time(rows, size, expected, monkeypatch):
-    for core in (b"SkylakeX", b"Cooperlake", b"SapphireRapids"):
-        monkeypatch.setattr(blas, "_openblas", lambda core=core: fake(core))
-        assert blas.best_rows(rows, size) == expected
-    monkeypatch.setattr(blas, "_openblas", lambda: fake(b"Haswell"))
-    assert blas.best_rows(rows, size) == rows
+    assert blas.in_blocks(np.zeros((4, 256, 256), np.float32)).shape == (4, 1, 1, 256, 256)
 
 
 def fake(core):
-    return blas._OpenBLAS(lambda: 1, lambda _: None, core)
+    return lambda: blas._OpenBLAS(lambda: 1, lambda _: None, core)
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "columns", "together", "width"),
+    [
+        (64, 256, 256, 8, 256),
+        (96, 256, 256, 12, 256),
+        (96, 512, 512, 24, 64),
+        (26, 384, 384, 26, 64),
+        (29, 64, 128, 29, 128),
+        (62, 512, 256, 62, 64),  # no divisor that is few enough
+        (3, 256, 256, 3, 256),
+        (64, 256, 100, 32, 100),
+        (64, 513, 64, 64, 64),  # too long
+        (1, 1, 1, 1, 1),
+    ],
+)
+def test_products_are_cut_into_tiles(batch, inputs, columns, together, width, monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = rng.random((batch, inputs), np.float32)
+    kernels = rng.random((3, inputs, columns), np.float32)
+    expected = np.matmul(rows, kernels)
+    for core in (b"SkylakeX", b"Cooperlake", b"SapphireRapids", b"Haswell"):
+        monkeypatch.setattr(blas, "_openblas", fake(core))
+        out = np.zeros((3, batch, columns), np.float32)
+        operands = blas.in_tiles(rows, blas.in_blocks(kernels), out)
+        shape = (batch, columns) if core == b"Haswell" else (together, width)
+        assert operands[2].shape[-2:] == shape
+        assert np.shares_memory(operands[0], rows)
+        np.matmul(*operands)
+        np.testing.assert_allclose(out, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 7, 16)])

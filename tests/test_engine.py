@@ -163,15 +163,20 @@ def test_prefill_equals_steps(cell):
     np.testing.assert_allclose(engine.logits(read), logits[-1], **EXACT)
 
 
-@pytest.mark.parametrize("rows", (1, 2, 3, 6))
+@pytest.mark.parametrize("batch_size", (1, 4, 6, 29))
 @every_cell
-def test_a_batch_multiplied_a_few_rows_at_a_time_is_the_same(cell, rows, monkeypatch):
-    engine = random_engine(config := small_config(cell, 2))
-    tokens = random_tokens(config, 9, 6)
-    monkeypatch.setattr(blas, "best_rows", lambda all_rows, _: all_rows)
-    expected = engine.body.run(engine.zero_state(6), tokens)
-    monkeypatch.setattr(blas, "best_rows", lambda *_: rows)
-    np.testing.assert_allclose(engine.body.run(engine.zero_state(6), tokens), expected, **EXACT)
+def test_a_batch_multiplied_in_tiles_is_the_same(cell, batch_size, monkeypatch):
+    """Tiles of columns too, of which `blas` makes none in networks as small as these."""
+    monkeypatch.setattr(blas, "_BLOCK_COLUMNS", 4)
+    monkeypatch.setattr(blas, "_ENOUGH_ROWS", 10**6)
+    config = small_config(cell, 2, units=12)
+    tokens = random_tokens(config, 9, batch_size)
+    outputs = []
+    for is_fast in (False, True):
+        monkeypatch.setattr(blas, "_small_products", lambda is_fast=is_fast: is_fast)
+        engine = random_engine(config)
+        outputs.append(engine.body.run(engine.zero_state(batch_size), tokens))
+    np.testing.assert_allclose(*outputs, **EXACT)
 
 
 @every_cell
