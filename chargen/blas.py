@@ -16,14 +16,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["aligned", "in_blocks", "in_tiles", "num_threads", "single_threaded"]
+__all__ = ["Kernels", "aligned", "num_threads", "single_threaded"]
 
 Floats = NDArray[np.float32]
 
@@ -69,30 +69,38 @@ def aligned(values: Floats) -> Floats:
     return copy
 
 
-def in_blocks(kernels: Floats) -> Floats:
-    """A copy of ``kernels`` (G, E, H) for `in_tiles`: (G, C, 1, E, H / C), their columns in C
-    blocks, or in one where a few rows times the whole are a small product."""
-    gates, inputs, columns = kernels.shape
-    width = columns
-    if _small_products() and columns % _BLOCK_COLUMNS == 0:
-        is_small = _ENOUGH_ROWS * inputs * columns <= _LARGEST_SMALL_PRODUCT
-        width = columns if is_small else _BLOCK_COLUMNS
-    blocks = kernels.reshape(gates, inputs, -1, width).swapaxes(1, 2)
-    return aligned(blocks[:, :, np.newaxis])
+class Kernels:
+    """Kernels (G, E, H) that batches are multiplied by, arranged as BLAS likes them best."""
 
+    def __init__(self, kernels: Floats) -> None:
+        self._kernels = kernels
 
-def in_tiles(rows: Floats, blocks: Floats, out: Floats) -> tuple[Floats, Floats, Floats]:
-    """The operands with which ``np.matmul`` makes ``out`` (G, B, H) of ``rows`` (B, E) times each
-    of the kernels that became ``blocks``, in tiles that suit BLAS."""
-    inputs, width = blocks.shape[-2:]
-    together = len(rows)
-    if _small_products() and inputs <= _LONGEST_COLUMN:
-        most = _LARGEST_SMALL_PRODUCT // (inputs * width)
-        good = [few for few in _TILE_ROWS if few <= most and len(rows) % few == 0]
-        together = max(good, default=together)
-    few_rows = rows.reshape(-1, together, inputs)
-    tiles = out.reshape(len(out), -1, together, blocks.shape[1], width)
-    return few_rows, blocks, tiles.transpose(0, 3, 1, 2, 4)
+    @cached_property
+    def _whole(self) -> Floats:
+        return aligned(self._kernels[:, np.newaxis, np.newaxis])  # (G, 1, 1, E, H)
+
+    @cached_property
+    def _in_blocks(self) -> Floats:
+        """Their columns in C blocks: (G, C, 1, E, H / C)."""
+        gates, inputs, _ = self._kernels.shape
+        blocks = self._kernels.reshape(gates, inputs, -1, _BLOCK_COLUMNS)
+        return aligned(blocks.swapaxes(1, 2)[:, :, np.newaxis])
+
+    def operands(self, rows: Floats, out: Floats) -> tuple[Floats, Floats, Floats]:
+        """With these ``np.matmul`` makes ``out`` (G, B, H) of ``rows`` (B, E) times each kernel."""
+        _, inputs, columns = self._kernels.shape
+        kernels, together = self._whole, len(rows)
+        if _small_products() and inputs <= _LONGEST_COLUMN:
+            is_small = _ENOUGH_ROWS * inputs * columns <= _LARGEST_SMALL_PRODUCT
+            # Several threads make one large product faster than one thread makes small ones.
+            if not is_small and num_threads() == 1 and columns % _BLOCK_COLUMNS == 0:
+                kernels = self._in_blocks
+            most = _LARGEST_SMALL_PRODUCT // kernels[0, 0].size
+            good = [few for few in _TILE_ROWS if few <= most and len(rows) % few == 0]
+            together = max(good, default=together)
+        few_rows = rows.reshape(-1, together, inputs)
+        tiles = out.reshape(len(out), -1, together, *kernels.shape[1::3])
+        return few_rows, kernels, tiles.transpose(0, 3, 1, 2, 4)
 
 
 def _small_products() -> bool:

@@ -20,7 +20,7 @@ This room knows nothing of text or random numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class _Recurrence:
         self.h = blas.aligned(np.zeros((*batch_shape, layer.units), np.float32))
         self._gates = blas.aligned(np.zeros((layer.num_gates, *self.h.shape), np.float32))
         if batch_shape:
-            operands = blas.in_tiles(self.h, layer.recurrent_blocks, self._gates)
+            operands = layer.recurrent_kernels.operands(self.h, self._gates)
             self._multiply = partial(np.matmul, *operands)
         else:
             flat = self._gates.reshape(-1)
@@ -143,26 +143,19 @@ class _Layer:
         self._kernel = blas.aligned((kernel[:, columns] * scale).T)  # (G H, E)
         self._bias = (bias[columns] * scale).reshape(-1, units)  # (G, H)
         self.recurrent_kernel = blas.aligned((recurrent[:, columns] * scale).T)  # (G H, H)
+        self.recurrent_kernels = self._by_gate(self.recurrent_kernel)
+        self._kernels = self._by_gate(self._kernel)
 
-    @cached_property
-    def recurrent_blocks(self) -> Floats:
-        """The recurrent kernel of each gate, as a batch is multiplied by it."""
-        return self._by_gate(self.recurrent_kernel)
-
-    @cached_property
-    def _blocks(self) -> Floats:
-        return self._by_gate(self._kernel)
-
-    def _by_gate(self, kernel: Floats) -> Floats:
+    def _by_gate(self, kernel: Floats) -> blas.Kernels:
         gates = kernel.reshape(self.num_gates, self.units, -1)
-        return blas.in_blocks(gates.swapaxes(1, 2))
+        return blas.Kernels(gates.swapaxes(1, 2))
 
     def project(self, inputs: Floats) -> Floats:
         """The kernel times inputs (E,) or (B, E), plus the bias: (G, H) or (G, B, H)."""
         if inputs.ndim == 1:
             return np.dot(self._kernel, inputs).reshape(self._bias.shape) + self._bias
         projected = np.empty((self.num_gates, len(inputs), self.units), np.float32)
-        np.matmul(*blas.in_tiles(inputs, self._blocks, projected))
+        np.matmul(*self._kernels.operands(inputs, projected))
         projected += self._bias[:, np.newaxis]
         return projected
 

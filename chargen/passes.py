@@ -46,11 +46,14 @@ def read_through(
     ``window`` is that of a model trained on windows; ``sequential`` reads the text as one stream.
     ``measure`` is called on several threads.
     """
+    threads = blas.num_threads()
+    streams = 1 if sequential else num_streams(tokens.size)
     reader = _Reader(engine, tokens, measure)
-    if window is not None:
-        yield from reader.by_windows(window)
-    else:
-        yield from reader.by_streams(1 if sequential else num_streams(tokens.size))
+    with blas.single_threaded():
+        if window is not None:
+            yield from reader.by_windows(window, threads)
+        else:
+            yield from reader.by_streams(streams, threads)
 
 
 def num_streams(size: int) -> int:
@@ -67,13 +70,13 @@ class _Reader:
     def __init__(self, engine: Engine, tokens: Indices, measure: Measure) -> None:
         self._engine, self._tokens, self._measure = engine, tokens, measure
 
-    def by_streams(self, streams: int) -> Iterator[Any]:
+    def by_streams(self, streams: int, threads: int) -> Iterator[Any]:
         engine = self._engine
         targets = self._tokens.size - 1
         length = targets // max(streams, 1)
         rest, scored = engine.zero_state(1), 0
         if streams > 1:
-            threads = max(1, min(blas.num_threads(), streams // _FEWEST_STREAMS))
+            threads = max(1, min(threads, streams // _FEWEST_STREAMS))
             shares = np.array_split(np.arange(streams) * length, threads)
             states = [engine.zero_state(starts.size) for starts in shares]
             yield from _in_threads(
@@ -100,14 +103,14 @@ class _Reader:
             outputs = self._engine.body.run(state, self._tokens[positions])
             yield self._measure(positions + 1, self._engine.head(outputs))
 
-    def by_windows(self, window: int) -> Iterator[Any]:
+    def by_windows(self, window: int, threads: int) -> Iterator[Any]:
         engine, tokens = self._engine, self._tokens
         first = np.arange(min(window, tokens.size - 1))  # where the window is not yet full
         outputs = engine.body.run(engine.zero_state(), tokens[first])
         yield self._measure(first + 1, engine.head(outputs))
         block = min(_WINDOWS, max(1, _LARGEST_LOGITS // engine.head.size))
         starts = np.arange(window + 1, tokens.size, block)
-        threads = max(1, min(blas.num_threads(), starts.size))
+        threads = max(1, min(threads, starts.size))
         shares = [starts[share::threads] for share in range(threads)]
         yield from _in_threads([self._windows(share, block, window) for share in shares])
 
@@ -125,6 +128,6 @@ def _in_threads(readers: list[Iterator[Any]]) -> Iterator[Any]:
     if len(readers) == 1:
         yield from readers[0]
         return
-    with blas.single_threaded(), ThreadPoolExecutor(len(readers)) as pool:
+    with ThreadPoolExecutor(len(readers)) as pool:
         while blocks := [b for b in pool.map(lambda r: next(r, None), readers) if b is not None]:
             yield from blocks

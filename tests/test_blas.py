@@ -65,11 +65,14 @@ def test_another_blas_stays_as_it_is(monkeypatch):
     assert blas.num_threads() == 1
     with blas.single_threaded():
         assert np.dot(2.0, 3.0) == 6
-    assert blas.in_blocks(np.zeros((4, 256, 256), np.float32)).shape == (4, 1, 1, 256, 256)
+    operands = blas.Kernels(np.zeros((4, 8, 16), np.float32)).operands(
+        np.zeros((64, 8), np.float32), np.zeros((4, 64, 16), np.float32)
+    )
+    assert operands[2].shape == (4, 1, 1, 64, 16)
 
 
-def fake(core):
-    return lambda: blas._OpenBLAS(lambda: 1, lambda _: None, core)
+def fake(core, threads=1):
+    return lambda: blas._OpenBLAS(lambda: threads, lambda _: None, core)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +98,20 @@ def test_products_are_cut_into_tiles(batch, inputs, columns, together, width, mo
     for core in (b"SkylakeX", b"Cooperlake", b"SapphireRapids", b"Haswell"):
         monkeypatch.setattr(blas, "_openblas", fake(core))
         out = np.zeros((3, batch, columns), np.float32)
-        operands = blas.in_tiles(rows, blas.in_blocks(kernels), out)
+        operands = blas.Kernels(kernels).operands(rows, out)
         shape = (batch, columns) if core == b"Haswell" else (together, width)
         assert operands[2].shape[-2:] == shape
         assert np.shares_memory(operands[0], rows)
         np.matmul(*operands)
         np.testing.assert_allclose(out, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("units", "together", "width"), [(256, 8, 256), (512, 64, 512)])
+def test_several_threads_are_left_the_large_products(units, together, width, monkeypatch):
+    monkeypatch.setattr(blas, "_openblas", fake(b"SkylakeX", threads=2))
+    rows, out = np.zeros((64, units), np.float32), np.zeros((4, 64, units), np.float32)
+    kernels = blas.Kernels(np.zeros((4, units, units), np.float32))
+    assert kernels.operands(rows, out)[2].shape[-2:] == (together, width)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 7, 16)])

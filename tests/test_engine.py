@@ -167,6 +167,7 @@ def test_prefill_equals_steps(cell):
 @every_cell
 def test_a_batch_multiplied_in_tiles_is_the_same(cell, batch_size, monkeypatch):
     """Tiles of columns too, of which `blas` makes none in networks as small as these."""
+    monkeypatch.setattr(blas, "num_threads", lambda: 1)
     monkeypatch.setattr(blas, "_BLOCK_COLUMNS", 4)
     monkeypatch.setattr(blas, "_ENOUGH_ROWS", 10**6)
     config = small_config(cell, 2, units=12)
