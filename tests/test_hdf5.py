@@ -434,7 +434,7 @@ def test_weights_of_another_model(name):
 def test_weights_that_keras_wrote_in_another_form_are_not_kept(monkeypatch):
     network = stock_network(CONFIG)
     export = import_module("chargen.training.export")
-    monkeypatch.setattr(export, "_weights", lambda *_: weights_of()[:-1])
+    monkeypatch.setattr(network, "save_weights", lambda path: path.write_bytes(weights_of()[:-1]))
     with pytest.raises(RunError, match="cannot be kept: its weights are not HDF5") as caught:
         export.export(network, CONFIG, None, {}, [])
     line_of(caught, 1)
