@@ -20,19 +20,19 @@ def fed(rules: StopRules, pieces: list[bytes]) -> tuple[bytes, str | None, int]:
 
 
 def searched(rules: StopRules, pieces: list[bytes]) -> tuple[bytes, str | None, int]:
-    """The slow twin: after every piece, all of the text so far."""
+    """The slow twin: after every byte, all of the text so far."""
     if rules.length == 0 or rules.lines == 0:
         return b"", "length" if rules.length == 0 else "lines", 0
     text = b""
     for count, piece in enumerate(pieces, start=1):
-        text += piece
-        found = sorted((text.find(stop), stop) for stop in rules.stop if stop in text)
-        if found:
-            start, stop = found[0]
-            return text[: start + len(stop) * rules.keep_stop], "stop", count
-        if rules.lines is not None and text.count(b"\n") >= rules.lines:
-            lines = text.split(b"\n")[: rules.lines]
-            return b"\n".join(lines) + b"\n", "lines", count
+        for byte in piece:
+            text += bytes([byte])
+            found = sorted((text.find(stop), stop) for stop in rules.stop if stop in text)
+            if found:
+                start, stop = found[0]
+                return text[: start + len(stop) * rules.keep_stop], "stop", count
+            if rules.lines is not None and text.count(b"\n") >= rules.lines:
+                return text, "lines", count
         if count == rules.length:
             return text, "length", count
     return text, None, len(pieces)
@@ -127,6 +127,12 @@ def test_a_stop_string_that_ends_with_the_last_character_counts():
 def test_the_first_stop_string_to_be_whole_ends_the_text():
     rules = StopRules(stop=(b"abcd", b"bc"))
     assert fed(rules, [b"x", b"a", b"b", b"c", b"d"]) == (b"xa", "stop", 4)
+
+
+def test_the_first_to_be_whole_does_not_hang_on_the_size_of_the_pieces():
+    rules = StopRules(stop=(b"a", b"\nab"))
+    assert fed(rules, [b"\nab"]) == (b"\n", "stop", 1)
+    assert fed(rules, [b"\n", b"a", b"b"]) == (b"\n", "stop", 2)
 
 
 def test_of_stop_strings_that_end_together_the_longest_is_left_out():
