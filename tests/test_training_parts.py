@@ -275,7 +275,7 @@ print("after")
     assert ended.stdout == b"inside\nafter\n"
 
 
-def test_keras_comes_in_without_a_word():
+def test_keras_comes_in_and_trains_many_models_without_a_word():
     ended = python("""
 from chargen.training.backend import ensure_backend
 ensure_backend()
@@ -284,8 +284,22 @@ assert {"keras", "tensorflow"} <= set(sys.modules)
 import keras
 print(keras.backend.backend())
 ensure_backend()
+
+import logging
+import numpy as np
+said = []
+logger = logging.getLogger("tensorflow")
+logger.filters.insert(0, lambda record: said.append(record.getMessage()) or True)
+for _ in range(8):  # TensorFlow counts five
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", jit_compile=False)
+    model.fit(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)
+print("retracing" in said[0])
+sys.stdout.flush()
+logger.warning("the disk is on fire")
 """)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"tensorflow\n", b"")
+    assert (ended.returncode, ended.stdout) == (0, b"tensorflow\nTrue\n")
+    assert ended.stderr == b"WARNING:tensorflow:the disk is on fire\n"
 
 
 def test_without_tensorflow_the_refusal_says_what_to_install():

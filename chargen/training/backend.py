@@ -8,6 +8,7 @@ passed on. This room knows nothing of networks.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ _NOISE = re.compile(
 
 def ensure_backend() -> None:
     """Import TensorFlow and Keras, quietly. Raises ``RunError`` where they are missing."""
+    logging.getLogger("tensorflow").addFilter(_is_worth_a_line)
     if "keras" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # 2 keeps errors
@@ -55,6 +57,13 @@ def make_deterministic() -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Each model has its own training step, which must be traced: no fault of a program that
+    trains several, though TensorFlow warns of it."""
+    message = record.getMessage()
+    return not ("multi_step_on_iterator" in message and "tf.function retracing" in message)
 
 
 @contextmanager
