@@ -182,7 +182,9 @@ def test_a_run_that_is_stopped_keeps_what_it_has() -> None:
     is_sound(model, text)
 
 
-@pytest.mark.parametrize("text", ["aba", "abracadab\n", "The cat sat on the mat.\n" * 4 + "Pst!"])
+@pytest.mark.parametrize(
+    "text", ["aba", "aaa", "abracadab\n", "The cat sat on the mat.\n" * 4 + "Pst!"]
+)
 def test_the_smallest_corpora_train(text: str) -> None:
     events: list[Event] = []
     model = chargen.train(

@@ -214,6 +214,13 @@ class TrainingNetwork(keras.Model):
         self._keep(after)
         return self._logits(outputs)
 
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, *args: Any, **others: Any
+    ) -> Any:
+        # Of targets of a lower rank Keras would take the logits of a single character for a rank
+        # too many, and squeeze it.
+        return super().compute_loss(x, y[..., np.newaxis], y_pred, *args, **others)
+
     def train_step(self, data: Any) -> Any:
         if self._recurrence == "stock":
             return super().train_step(data)
