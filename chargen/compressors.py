@@ -26,7 +26,8 @@ class _Compressor(Protocol):
 
 
 def added_bytes(given: Sequence[bytes], text: Sequence[bytes]) -> dict[str, int]:
-    """What ``text`` adds to the compressed size of ``given``, both in pieces, by compressor."""
+    """What ``text`` adds to the compressed size of ``given``, both in pieces, by compressor; a text
+    of a few bytes may make it smaller, and then adds 0."""
     size = sum(map(len, given)) + sum(map(len, text))
     dictionary = min(max(size, _SMALLEST_DICTIONARY), _LARGEST_DICTIONARY)
     best = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dictionary}
@@ -36,7 +37,7 @@ def added_bytes(given: Sequence[bytes], text: Sequence[bytes]) -> dict[str, int]
         "xz": lambda: lzma.LZMACompressor(filters=[best]),
     }
     return {
-        name: _size(new(), [*given, *text]) - _size(new(), given)
+        name: max(0, _size(new(), [*given, *text]) - _size(new(), given))
         for name, new in compressors.items()
     }
 

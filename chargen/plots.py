@@ -107,7 +107,12 @@ def history(
 
 
 def memory(
-    curves: Mapping[str, Floats], *, relative: bool = False, title: str = "", look: Look = PAPER
+    curves: Mapping[str, Floats],
+    *,
+    relative: bool = False,
+    unit: str = "character",
+    title: str = "",
+    look: Look = PAPER,
 ) -> Figure:
     """How far back each model looks: `inspection.gradient_norms` against the distance k, on a
     logarithmic scale. ``relative`` divides each curve by its value at k = 0."""
@@ -125,7 +130,7 @@ def memory(
         axes.set_yscale("log")
         axes.set(
             title=drawable(title),
-            xlabel="k, characters back from the place t of the loss",
+            xlabel=f"k, {unit}s back from the place t of the loss",
             ylabel="mean of ‖∂loss(t) / ∂h(t − k)‖, " + ("k = 0 is 1" if relative else "nats"),
         )
         _finish(figure, [axes])
@@ -133,7 +138,13 @@ def memory(
 
 
 def along_text(
-    values: Floats, characters: str, *, label: str, title: str = "", look: Look = PAPER
+    values: Floats,
+    characters: str,
+    *,
+    label: str,
+    unit: str = "character",
+    title: str = "",
+    look: Look = PAPER,
 ) -> Figure:
     """Numbers (N,) along a text of N characters: bars over the text itself where it is short,
     else a curve and its moving average. ``label`` names the numbers and their unit."""
@@ -144,10 +155,10 @@ def along_text(
         axes = figure.subplots()
         width = average_width(values.size)
         places = np.arange(1, values.size + 1)
-        axes.plot(places, values, color=_BLUE, alpha=0.35, linewidth=0.6, label="each character")
+        axes.plot(places, values, color=_BLUE, alpha=0.35, linewidth=0.6, label=f"each {unit}")
         average = moving_average(values, width)
-        axes.plot(places, average, color=_ORANGE, label=f"mean of {width} characters")
-        axes.set(title=drawable(title), xlabel="character of the text", ylabel=label)
+        axes.plot(places, average, color=_ORANGE, label=f"mean of {width} {unit}s")
+        axes.set(title=drawable(title), xlabel=f"{unit} of the text", ylabel=label)
         axes.margins(x=0.01)
         _finish(figure, [axes])
         return figure

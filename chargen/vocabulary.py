@@ -105,6 +105,11 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.characters)
 
+    @property
+    def unit(self) -> Literal["character", "byte"]:
+        """What an index stands for, in a word."""
+        return "byte" if self.kind == "byte" else "character"
+
     def index(self, character: str) -> int | None:
         """The index of one character, or None where it has none."""
         indices = self._lookup(self.points_of(character))

@@ -124,6 +124,9 @@ def test_rivals_of_bytes_from_stdin(run: Command, byte_model: Path, tmp_path: Pa
     assert found["baselines"] == pytest.approx(expected)
     swapped = figures(run, "-m", byte_model, "train.txt", "--train-text", "-", stdin=data)
     assert swapped["baselines"] == pytest.approx(chargen.load(byte_model).baselines(GREEK, data))
+    shown = good(run("evaluate", "-m", byte_model, "-", stdin=data)).decode()
+    assert re.search(rf"^bits per byte .*^bytes +{len(data) - 1}\n", shown, re.M | re.S)
+    assert "character" not in shown
 
 
 def test_both_texts_are_read_by_the_encoding(

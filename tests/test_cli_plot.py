@@ -224,8 +224,8 @@ def test_every_kind_of_model_can_be_drawn(
 ) -> None:
     drawn = plot(run, kind, request.getfixturevalue(model))
     assert len(drawn.splitlines()) > 3
-    if kind == "curve":
-        assert "bits per byte" in drawn
+    if kind in ("curve", "memory"):
+        assert {"curve": "bits per byte", "memory": "k bytes back"}[kind] in drawn
 
 
 def test_a_model_of_windows_ends_at_its_window(run: Command, windowed_model: Path) -> None:
@@ -249,6 +249,14 @@ def test_the_text_is_a_file_or_stdin_and_its_beginning_alone_is_read(
     by_pipe = good(run(*both, "--text", "-", stdin=data)).decode()
     by_name = good(run(*both, "--text", "t.txt", "-n", 300)).decode()
     assert by_pipe == by_name.replace("t.txt", "standard input")
+
+
+def test_a_text_in_this_folder_is_called_by_what_was_typed(
+    run: Command, sequence_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.txt").write_text("The quick brown fox")
+    drawn = good(run("plot", "surprisal", "-m", sequence_model, "--text", ".")).decode()
+    assert drawn.startswith(f"Surprisal along ., by {sequence_model.stem}\n")
 
 
 def test_an_unknown_character_is_named_or_skipped(
@@ -464,3 +472,13 @@ def test_bars_stand_over_their_characters() -> None:
         assert cell_len(over) == cell_len(under) <= 10
     assert "".join(rows[::2])[:4] == " ▁▂▃"
     assert rows[-2][-1] == "█"
+
+
+def test_a_mark_of_no_width_stands_on_a_circle_of_its_own() -> None:
+    points = [(0.0, 0.0), (10.0, 0.0), (5.0, 0.0), (5.0, 0.0)]
+    rows = plain(scatter(points, ["a", "\u0301", "\u0947", "न"], [None] * 4, 21, 3))
+    assert rows[1].startswith("a") and rows[1].endswith("◌\u0301")
+    assert sorted("".join(rows).replace(" ", "")) == sorted("a◌\u0301◌\u0947न")
+    over, under = plain(bars_over_text([0.0, 1.0, 2.0], "ne\u0301", 10))
+    assert under == "ne◌\u0301"
+    assert [over[0], over[2]] == ["▁", "█"]

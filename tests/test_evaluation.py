@@ -23,6 +23,7 @@ from test_ngrams import slow_bits
 
 from chargen import blas, evaluation, passes
 from chargen.archive import Archive
+from chargen.compressors import added_bytes
 from chargen.engine import Engine
 from chargen.errors import TextError
 from chargen.evaluation import (
@@ -403,6 +404,13 @@ def test_baselines_of_little_or_dull_text_are_numbers(text):
     assert all(math.isfinite(bits) for bits in found.values())
     if len(text) > 3:
         assert found["xz"] < 0.2
+
+
+def test_a_text_never_makes_a_compressed_file_smaller():
+    """As bzip2 tells it, for it then splits its block in another way."""
+    given, text = TRAINING[:56].encode(), b"crane"
+    assert len(bz2.compress(given + text)) < len(bz2.compress(given))
+    assert added_bytes([given], [text])["bz2"] == 0
 
 
 def test_a_vocabulary_of_one_character_holds_no_bits():

@@ -26,7 +26,8 @@ import chargen
 from chargen.archive import write_archive
 from chargen.cli.consoles import json_line, one_line, shell_word, terminal_safe
 from chargen.cli.progress import display
-from chargen.training.events import Note, Sample, Saved
+from chargen.config import TrainingConfig
+from chargen.training.events import Note, Planned, Progress, Sample, Saved, Validated
 from chargen.vocabulary import Vocabulary
 
 KINDS = {
@@ -258,7 +259,7 @@ def test_samples_and_notes_are_shown_as_they_are(
     with display(("corpus.txt",), quiet=False) as listener:
         listener(Sample(HOSTILE))
         listener(Note(f"{ODD_NAME} is odd"))
-        listener(Saved(f"{ODD_NAME}.keras", 3, False, None))
+        listener(Saved(f"{ODD_NAME}.keras", 3, False, None, "character"))
     screen.flush()
     sent = screen.buffer.getvalue().decode()  # type: ignore[attr-defined]
     rest = CURSOR.sub("", sent)
@@ -267,6 +268,20 @@ def test_samples_and_notes_are_shown_as_they_are(
         assert shown(KINDS[whole]) in rest
     assert f"{one_line(ODD_NAME)} is odd\n" in rest
     assert f"{one_line(ODD_NAME)}.keras. Next: " in rest
+
+
+@pytest.mark.parametrize("unit", ["character", "byte"])
+def test_a_run_is_told_in_what_it_counts(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Screen(is_terminal=False))
+    with display(("corpus.txt",), quiet=False) as listener:
+        listener(Planned(small_config("gru"), TrainingConfig(steps=9), 900, 99, unit, 9))
+        listener(Progress(9, 9, 0.5, 1234.0, 0.0))
+        listener(Validated(9, 9, 0.5, 1.25, True))
+        listener(Saved("model.keras", 9, False, 1.25, unit))
+    plan, step, last = screen.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    assert plan.startswith(f"900 {unit}s to learn from, 99 held out,")
+    assert step.endswith(f"held out 1.2500 bits per {unit} (best)  1,234 {unit}s/s")
+    assert last.startswith(f"model.keras, 1.2500 bits per {unit} on the held-out text.")
 
 
 # errors

@@ -1,7 +1,8 @@
 """Pictures in a terminal: curves in braille dots, labels at points, bars over a text.
 
 Each function returns rows of runs, a run being a text and one of the terminal's 256 colours or
-None. It prints nothing and knows nothing of what it draws.
+None. A mark that a terminal would put on the character before it stands on a dotted circle. This
+room prints nothing and knows nothing of what it draws.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def scatter(
     xs, ys = zip(*points, strict=True)
     cells: list[list[tuple[str, int | None]]] = [[(" ", None)] * width for _ in range(height)]
     taken: set[tuple[int, int]] = set()
-    for (x, y), label, color in zip(points, labels, colors, strict=True):
+    for (x, y), label, color in zip(points, map(_standing, labels), colors, strict=True):
         size = cell_len(label)
         row = round(_share(y, max(ys), min(ys)) * (height - 1))
         column = round(_share(x, min(xs), max(xs)) * (width - size))
@@ -143,13 +144,17 @@ def bars_over_text(values: Sequence[float], characters: str, width: int) -> list
     over, under, size = "", "", 0
     rows: list[Row] = []
     for value, character in zip(values, characters, strict=True):
-        bar, letter = " " if math.isnan(value) else next(bars), spelled(character)
+        bar, letter = " " if math.isnan(value) else next(bars), _standing(spelled(character))
         if size + cell_len(letter) > width:
             rows += [[(over.rstrip(), None)], [(under, None)]]
             over, under, size = "", "", 0
         over, under = over + bar * cell_len(letter), under + letter
         size += cell_len(letter)
     return [*rows, [(over.rstrip(), None)], [(under, None)]]
+
+
+def _standing(label: str) -> str:
+    return label if cell_len(label) else f"\N{DOTTED CIRCLE}{label}"
 
 
 def _height(y: float, log: bool) -> float:

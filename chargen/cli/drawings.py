@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 _COLORS = (39, 208, 36, 175, 220, 81)  # of a terminal's 256, near those of the pictures
 _COLOR_OF = {"letter": 39, "capital": 208, "digit": 36, "sign": 175, "byte": 81}
 _HEIGHT, _LOW_HEIGHT, _PLANE_HEIGHT = 16, 6, 24  # rows
-_BAR = 30  # columns
+_TABLE, _BAR = 42, 30  # columns
 
 
 def history(
@@ -46,7 +46,13 @@ def history(
     return rows
 
 
-def memory(curves: Mapping[str, Floats], *, relative: bool = False, title: str = "") -> list[Row]:
+def memory(
+    curves: Mapping[str, Floats],
+    *,
+    relative: bool = False,
+    unit: str = "character",
+    title: str = "",
+) -> list[Row]:
     """Gradient norms by distance, on a logarithmic scale."""
     drawn = [
         Curve(
@@ -57,11 +63,13 @@ def memory(curves: Mapping[str, Floats], *, relative: bool = False, title: str =
         )
         for (name, norms), color in zip(curves.items(), cycle(_COLORS), strict=False)
     ]
-    label = f"mean of ‖∂loss(t)/∂h(t−k)‖, {'k = 0 is 1' if relative else 'nats'}, by k"
+    label = f"mean of ‖∂loss(t)/∂h(t−k)‖, {'k = 0 is 1' if relative else 'nats'}, k {unit}s back"
     return [_said(title), _said(label), *chart(drawn, _width(), _HEIGHT, log=True)]
 
 
-def along_text(values: Floats, characters: str, *, label: str, title: str = "") -> list[Row]:
+def along_text(
+    values: Floats, characters: str, *, label: str, unit: str = "character", title: str = ""
+) -> list[Row]:
     """Bars over a short text, a moving average along a long one."""
     if len(characters) <= LONGEST_SPELLED:
         scale = f"{label}: ▁ is {np.nanmin(values):.2f}, █ is {np.nanmax(values):.2f}"
@@ -69,17 +77,18 @@ def along_text(values: Floats, characters: str, *, label: str, title: str = "") 
     width = 2 * average_width(values.size) + 1  # there are fewer dots than in a file
     places = np.unique(np.linspace(0, values.size - 1, _width()).round().astype(int))
     average = moving_average(values, width)[places].tolist()
-    told = f"{label}, mean of {width} characters, by character of the text"
+    told = f"{label}, mean of {width} {unit}s, by {unit} of the text"
     curve = Curve("", (places + 1).tolist(), average)
     return [_said(title), _said(told), *chart([curve], _width(), _HEIGHT)]
 
 
 def units(matches: Sequence[UnitMatch], *, title: str = "") -> list[Row]:
     """A table, with a bar for each unit."""
+    longest = max(1, min(_BAR, _width() - _TABLE))
     rows, previous = [_said(title), _said(f"{'follows':<22}{'unit':>5}{'correlation':>13}")], ""
     for feature, unit, correlation in matches:
         told = f"{feature if feature != previous else '':<22}{unit:>5}{correlation:>+13.2f}  "
-        bar = "█" * round(abs(correlation) * _BAR)
+        bar = "█" * round(abs(correlation) * longest)
         rows.append([(told, None), (bar, _COLORS[1 if correlation < 0 else 0])])
         previous = feature
     return rows

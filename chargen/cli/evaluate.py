@@ -117,7 +117,7 @@ def command(
 
         write_text(json.dumps({**found.to_dict(), "baselines": rivals}))
     else:
-        _write_figures(found, rivals, shows_skipped=unknown == "skip")
+        _write_figures(found, rivals, vocabulary.unit, shows_skipped=unknown == "skip")
 
 
 def _check_options(
@@ -166,20 +166,22 @@ def training_text(
     return np.concatenate([own.training_part, read])
 
 
-def _write_figures(found: Evaluation, rivals: dict[str, float], *, shows_skipped: bool) -> None:
+def _write_figures(
+    found: Evaluation, rivals: dict[str, float], unit: str, *, shows_skipped: bool
+) -> None:
     from chargen.cli.consoles import write_text
 
     rows = [
-        ("bits per character", f"{found.bits_per_char:.4f}"),
-        ("nats per character", f"{found.nats_per_char:.4f}"),
+        (f"bits per {unit}", f"{found.bits_per_char:.4f}"),
+        (f"nats per {unit}", f"{found.nats_per_char:.4f}"),
         ("perplexity", f"{found.perplexity:.3f}"),
         ("accuracy", f"{100 * found.accuracy:.2f} %"),
-        ("characters", f"{found.characters:,}"),
+        (f"{unit}s", f"{found.characters:,}"),
     ]
     if shows_skipped:
         rows.append(("skipped as unknown", f"{found.skipped:,}"))
     lines = [f"{name:<20}{value}" for name, value in rows]
-    lines += ["", "bits per character, the best first:"]
+    lines += ["", f"bits per {unit}, the best first:"]
     ranking = sorted({**rivals, _THIS_MODEL: found.bits_per_char}.items(), key=lambda item: item[1])
     for name, bits in ranking:
         mark = ">" if name == _THIS_MODEL else " "

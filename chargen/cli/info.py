@@ -121,7 +121,7 @@ def rows_of(loaded: Model) -> Iterator[tuple[str, str]]:
     corpus = training["corpus"]
     yield (
         "trained on",
-        f"{training['characters']:,} {_unit(loaded)}s of"
+        f"{training['characters']:,} {loaded.vocabulary.unit}s of"
         f" {'a text given in Python' if corpus is None else ' '.join(map(one_line, corpus))}",
     )
     objective = (
@@ -143,17 +143,13 @@ def rows_of(loaded: Model) -> Iterator[tuple[str, str]]:
         held_out = training["held_out"]
         yield (
             "held out",
-            f"{held_out['bits_per_char']:.4f} bits per {_unit(loaded)}"
+            f"{held_out['bits_per_char']:.4f} bits per {loaded.vocabulary.unit}"
             f" on {held_out['characters'] + 1:,}",
         )
     if (repeat := repeating_command(loaded)) is not None:
         yield "repeat", repeat
         if not (training["completed"] and training["as_planned"]):
             yield "", "(not to the byte: the run was stopped or shortened on its way)"
-
-
-def _unit(loaded: Model) -> str:
-    return "byte" if loaded.vocabulary.kind == "byte" else "character"
 
 
 def _vocabulary(loaded: Model) -> str:

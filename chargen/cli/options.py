@@ -19,6 +19,7 @@ __all__ = [
     "load_models",
     "model_option",
     "models_option",
+    "name_of",
     "unknown_option",
 ]
 
@@ -82,3 +83,8 @@ encoding_option: Decorator = click.option(
     metavar="NAME",
     help="The encoding of the text.",
 )
+
+
+def name_of(text: str) -> str:
+    """What to call the text at that path in a title."""
+    return "standard input" if text == "-" else Path(text).name or text

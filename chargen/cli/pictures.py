@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli.options import encoding_option, unknown_option
+from chargen.cli.options import encoding_option, name_of, unknown_option
 from chargen.cli.parsing import File, WholeNumber
 from chargen.errors import TextError, UsageError
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "check_output",
     "draw",
-    "name_of",
     "output_options",
     "read_text",
     "text_options",
@@ -113,7 +112,7 @@ def _kind_of(path: str) -> str:
 
 def unit_of(models: Iterable[Model]) -> str:
     """What these models read one by one."""
-    return "byte" if all(model.vocabulary.kind == "byte" for model in models) else "character"
+    return "byte" if all(model.vocabulary.unit == "byte" for model in models) else "character"
 
 
 def read_text(
@@ -141,8 +140,3 @@ def read_text(
             raise TextError(f"{name_of(text)}: holds {counted(tokens.size)}; expected at least 2")
         read.append((tokens, characters_of(model.vocabulary, tokens)))
     return read
-
-
-def name_of(text: str) -> str:
-    """What to call the text at that path."""
-    return "standard input" if text == "-" else Path(text).name

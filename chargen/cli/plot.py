@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-from chargen.cli.options import load_models, model_option, models_option
+from chargen.cli.options import load_models, model_option, models_option, name_of
 from chargen.cli.parsing import Group, WholeNumber
 from chargen.cli.pictures import (
     check_output,
     draw,
-    name_of,
     output_options,
     read_text,
     text_options,
@@ -105,6 +104,7 @@ def surprisal(model: str, output: str | None, force: bool, **reading: Any) -> No
         values,
         characters,
         label="surprisal, bits",
+        unit=one.vocabulary.unit,
         title=f"Surprisal along {name_of(reading['text'])}, by {name}",
     )
 
@@ -153,6 +153,7 @@ def unit(
         found[:, unit].astype(float),
         characters,
         label=f"{'c' if cell_state else 'h'} of unit {unit}",
+        unit=one.vocabulary.unit,
         title=f"Unit {unit} of layer {layer or one.config.num_layers} of {name}"
         f" along {name_of(reading['text'])}",
     )
@@ -282,4 +283,5 @@ def memory(
     }
     verb = "looks" if len(loaded) == 1 else "look"
     title = f"How far back {', '.join(loaded)} {verb} in {name_of(reading['text'])}"
-    draw(output, "memory", curves, relative=relative, title=title)
+    unit = unit_of(loaded.values())
+    draw(output, "memory", curves, relative=relative, unit=unit, title=title)

@@ -43,6 +43,7 @@ class _Lines:
 
     def __init__(self, corpus: Sequence[str]) -> None:
         self._corpus = corpus
+        self._unit = "character"
         self._speed = 0.0
         self._sampled = time.monotonic()
 
@@ -53,14 +54,15 @@ class _Lines:
             case Validated():
                 self.say(
                     f"step {event.step:,}/{event.steps:,}  loss {event.loss:.4f}  held out"
-                    f" {event.bits_per_char:.4f} bits per character"
-                    f"{' (best)' if event.is_best else ''}  {self._speed:,.0f} characters/s"
+                    f" {event.bits_per_char:.4f} bits per {self._unit}"
+                    f"{' (best)' if event.is_best else ''}  {self._speed:,.0f} {self._unit}s/s"
                 )
             case Sample():
                 if time.monotonic() - self._sampled >= _SAMPLE_INTERVAL:
                     self._sampled = time.monotonic()
                     self.sample(event.text)
             case Planned():
+                self._unit = event.unit
                 self.say(_plan(event))
             case Note():
                 self.say(f"note: {event.text}")
@@ -110,13 +112,14 @@ class _Bar(_Lines):
             case Stage():
                 self._bar.update(self._task, description=event.text, refresh=True)
             case Progress():
+                units = "bytes" if self._unit == "byte" else "chars"
                 self._bar.update(
                     self._task,
                     description=f"{event.step:,}/{event.steps:,}",
                     total=event.steps,
                     completed=event.step,
                     figures=f"{_clock(event.seconds_left)} left"
-                    f"  {event.chars_per_second / 1000:.0f}k chars/s"
+                    f"  {event.chars_per_second / 1000:.0f}k {units}/s"
                     f"  loss {event.loss:.3f}{self._held_out}",
                 )
             case Validated():
@@ -144,7 +147,7 @@ def _clock(seconds: float) -> str:
 def _plan(event: Planned) -> str:
     model, training = event.model, event.training
     return (
-        f"{event.characters:,} characters to learn from, {event.held_out_characters:,} held out,"
+        f"{event.characters:,} {event.unit}s to learn from, {event.held_out_characters:,} held out,"
         f" {model.vocabulary_size:,} different; {model.cell.upper()} {model.num_layers} x"
         f" {model.units}, {model.num_parameters:,} parameters; batch {training.batch_size} x"
         f" {training.sequence_length}"
@@ -156,7 +159,7 @@ def _closing(event: Saved, corpus: Sequence[str]) -> str:
     figure = (
         ""
         if event.bits_per_char is None
-        else f", {event.bits_per_char:.4f} bits per character on the held-out text"
+        else f", {event.bits_per_char:.4f} bits per {event.unit} on the held-out text"
     )
     if event.interrupted:
         options = [] if path == "chargen.keras" else ["-o", path]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chargen.cli.options import encoding_option, model_option, unknown_option
+from chargen.cli.options import encoding_option, model_option, name_of, unknown_option
 from chargen.cli.parsing import Command, File
 from chargen.errors import UsageError
 
@@ -134,7 +133,7 @@ def _text(loaded: Model, text: str, encoding: str, unknown: Any) -> Subject:
     tokens, skipped = read_tokens(
         [text], loaded.vocabulary, encoding=encoding, unknown=unknown, least=2
     )
-    return Subject(tokens, "standard input" if text == "-" else Path(text).name, skipped=skipped)
+    return Subject(tokens, name_of(text), skipped=skipped)
 
 
 def _rest(own: Corpus | None) -> Tokens | None:

@@ -20,7 +20,7 @@ from chargen.report.comparison import compared
 from chargen.report.memory import looking_back
 from chargen.report.page import Html, document, element, join
 from chargen.report.samples import written
-from chargen.report.subject import Subject, own_corpus, own_subject, unit_of
+from chargen.report.subject import Subject, own_corpus, own_subject
 from chargen.report.surprisal import surprising
 from chargen.report.theme import SCRIPT, STYLE
 from chargen.report.training import trained
@@ -56,7 +56,9 @@ def report(
             "How it was trained": [*trained(model, facts, repeat)],
             "What it writes": [*written(model, generate)],
             "What surprises it": [*surprising(model, subject)],
-            "What it is compared with": [*compared(found.bits_per_char, rivals, unit_of(model))],
+            "What it is compared with": [
+                *compared(found.bits_per_char, rivals, model.vocabulary.unit)
+            ],
             "Units worth looking at": [*following(model, subject)],
             "How far back it looks": [*looking_back(model, subject)],
         }
@@ -89,7 +91,7 @@ def report(
 
 
 def _summary(model: Model, subject: Subject, found: Evaluation) -> Html:
-    unit = unit_of(model)
+    unit = model.vocabulary.unit
     tiles = {
         f"bits per {unit}": f"{found.bits_per_char:.4f}",
         "perplexity": f"{found.perplexity:.3f}",

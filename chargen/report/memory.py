@@ -11,7 +11,7 @@ from chargen.inspection import gradient_norms
 from chargen.model import Model
 from chargen.report.charts import Line, line_chart
 from chargen.report.page import Html, element, number
-from chargen.report.subject import Subject, unit_of
+from chargen.report.subject import Subject
 
 __all__ = ["looking_back", "reach"]
 
@@ -27,7 +27,7 @@ def reach(norms: NDArray[np.float64], part: float) -> int:
 def looking_back(model: Model, subject: Subject) -> Iterator[Html]:
     """The section."""
     tokens = subject.tokens[:_READ]
-    unit, window = unit_of(model), model.window
+    unit, window = model.vocabulary.unit, model.window
     distance = min(_DISTANCE, tokens.size - 2 if window is None else window - 1)
     if distance < 1 or (window is not None and tokens.size <= window):
         yield element("p", "The text, or the window of the model, is too short to tell.")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from chargen.model import Model
 from chargen.report.page import Html, command_line, element
-from chargen.report.subject import unit_of
 
 __all__ = ["written"]
 
@@ -18,8 +17,8 @@ def written(model: Model, generate: str) -> Iterator[Html]:
     """The section; ``generate`` is the command that writes with this model, less its options."""
     yield element(
         "p",
-        f"{_LENGTH} {unit_of(model)}s each, from one random seed. The lower the temperature, the"
-        " more the model keeps to what is likely; at 1 it writes as it expects.",
+        f"{_LENGTH} {model.vocabulary.unit}s each, from one random seed. The lower the temperature,"
+        " the more the model keeps to what is likely; at 1 it writes as it expects.",
     )
     for temperature in _TEMPERATURES:
         text = model.generate(length=_LENGTH, temperature=temperature, random_seed=_RANDOM_SEED)

@@ -19,17 +19,12 @@ from chargen.model import Model
 from chargen.reading import STDIN, expand_sources
 from chargen.report.page import cut
 
-__all__ = ["Subject", "own_corpus", "own_subject", "unit_of"]
+__all__ = ["Subject", "own_corpus", "own_subject"]
 
 _LARGEST_CORPUS = 100_000_000  # bytes that are read again without being asked for
 _LONGEST_NAME = 200  # characters
 _WRITTEN = 3000  # tokens
 _TEMPERATURE, _RANDOM_SEED = 0.8, 0
-
-
-def unit_of(model: Model) -> str:
-    """What a model reads one by one."""
-    return "byte" if model.vocabulary.kind == "byte" else "character"
 
 
 @dataclass(frozen=True)

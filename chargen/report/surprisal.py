@@ -15,7 +15,7 @@ from chargen.plots import average_width
 from chargen.report.charts import Line, line_chart
 from chargen.report.coloring import Expected, by_surprisal, clusters_of, names_of, scale, share
 from chargen.report.page import Html, details, element, join, number, table
-from chargen.report.subject import Subject, unit_of
+from chargen.report.subject import Subject
 from chargen.signs import spelled
 
 __all__ = ["surprising"]
@@ -43,7 +43,7 @@ def surprising(model: Model, subject: Subject) -> Iterator[Html]:
     yield scale()
     yield by_surprisal(model.vocabulary, tokens, clusters, bits, expected)
     yield _slider(len(clusters))
-    yield _along(bits, unit_of(model))
+    yield _along(bits, model.vocabulary.unit)
     yield details("The most surprising places", _surprises(model, tokens, bits, expected))
 
 

@@ -9,7 +9,6 @@ from chargen.model import Model
 from chargen.report.charts import Line, line_chart
 from chargen.report.coloring import names_of
 from chargen.report.page import Html, command_line, cut, element, number, table
-from chargen.report.subject import unit_of
 
 __all__ = ["trained"]
 
@@ -18,7 +17,7 @@ _LONGEST = 2000  # characters of a fact, or of the command
 
 def trained(model: Model, facts: Mapping[str, str], repeat: str | None) -> Iterator[Html]:
     """The section; ``facts`` are rows of the table, beside which the vocabulary is one."""
-    known = f"{len(model.vocabulary):,} {unit_of(model)}s"
+    known = f"{len(model.vocabulary):,} {model.vocabulary.unit}s"
     if model.vocabulary.kind == "char":
         known += f": {' '.join(names_of(model.vocabulary))}"
     rows = [(name, cut(fact, _LONGEST)) for name, fact in {**facts, "vocabulary": known}.items()]
@@ -33,7 +32,7 @@ def trained(model: Model, facts: Mapping[str, str], repeat: str | None) -> Itera
 
 def _curves(model: Model) -> Iterator[Html]:
     training, held_out, rate = learning_curves(model.history)
-    unit = f"bits per {unit_of(model)}"
+    unit = f"bits per {model.vocabulary.unit}"
     lines = [Line("in training", training.steps, training.values, 2)]
     told = f"The loss in training ends at {number(training.values[-1], 4)} {unit}."
     if held_out.values:

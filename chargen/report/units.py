@@ -12,7 +12,7 @@ from chargen.inspection import activations, find_units
 from chargen.model import Model
 from chargen.report.coloring import Cluster, activity_scale, by_activation, clusters_of
 from chargen.report.page import Html, details, element, table
-from chargen.report.subject import Subject, unit_of
+from chargen.report.subject import Subject
 
 __all__ = ["following"]
 
@@ -36,7 +36,7 @@ def following(model: Model, subject: Subject) -> Iterator[Html]:
         "p",
         "What hidden units of the last layer hold along the text, where it goes up and down (or"
         " down and up) with something in it; the number is Pearson's correlation along"
-        f" {tokens.size:,} {unit_of(model)}s.",
+        f" {tokens.size:,} {model.vocabulary.unit}s.",
     )
     yield activity_scale()
     clusters = clusters_of(model.vocabulary, tokens)

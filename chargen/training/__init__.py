@@ -153,8 +153,7 @@ def train(
             f"the loss stayed not finite; {path} keeps the best weights, of step"
             f" {run.best_step:,}: try a lower --learning-rate"
         )
-    written = None if path is None else os.fspath(path)
-    listener(Saved(written, run.step, run.interrupted and not run.is_over, _bits(archive)))
+    listener(_saved(archive, path, run.step, run.interrupted and not run.is_over))
     return Model(archive, path)
 
 
@@ -197,10 +196,16 @@ def _finished(written: Archive, output: PathLike | None, listener: Listener) -> 
     listener(
         Note(f"this run is finished, after {steps:,} steps; --steps or --budget beyond it go on")
     )
-    listener(Saved(None if output is None else os.fspath(output), steps, False, _bits(written)))
+    listener(_saved(written, output, steps, False))
     return Model(written, None if output is None else Path(output))
 
 
-def _bits(archive: Archive) -> float | None:
+def _saved(archive: Archive, output: PathLike | None, steps: int, interrupted: bool) -> Saved:
     held_out = archive.training["held_out"]
-    return None if held_out is None else float(held_out["bits_per_char"])
+    return Saved(
+        None if output is None else os.fspath(output),
+        steps,
+        interrupted,
+        None if held_out is None else float(held_out["bits_per_char"]),
+        archive.vocabulary.unit,
+    )

@@ -36,12 +36,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Planned:
-    """The corpus is read and the network is built; ``steps`` is None until it is calibrated."""
+    """The corpus is read and the network is built; ``steps`` is None until it is calibrated. The
+    ``unit`` of ``characters``, here and everywhere, is a character, or a byte of a byte model."""
 
     model: ModelConfig
     training: TrainingConfig
     characters: int
     held_out_characters: int
+    unit: str
     steps: int | None
 
 
@@ -76,12 +78,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Saved:
-    """The run is over; ``bits_per_char`` is that of the kept weights on the held-out text."""
+    """The run is over; ``bits_per_char`` is that of the kept weights on the held-out text, and
+    ``unit`` is as in ``Planned``."""
 
     path: str | None
     steps: int
     interrupted: bool
     bits_per_char: float | None
+    unit: str
 
 
 Event = Note | Stage | Planned | Progress | Validated | Sample | Saved

@@ -109,8 +109,9 @@ class Training:
         if config.epochs is not None:
             steps = math.ceil(config.epochs * windows.steps_per_epoch)
         known = run.plan.steps if earlier is not None else steps
-        size, held_out_size = corpus.training_part.size, corpus.held_out_size
-        self._listener(Planned(self._prepared.model, config, size, held_out_size, known))
+        sizes = corpus.training_part.size, corpus.held_out_size
+        unit = corpus.vocabulary.unit
+        self._listener(Planned(self._prepared.model, config, *sizes, unit, known))
         self._listener(Stage("compiling"))
         if earlier is None and steps is not None:
             run.plan = plan_for_steps(steps, config.validate_every)
