@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import select
@@ -49,10 +48,12 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
+        try:
             self.call("Browser.close")
-        self._process.terminate()
-        self._process.wait(timeout=_LIMIT)
+            self._process.wait(timeout=_LIMIT)  # it clears its folder of temporary files
+        except (OSError, RuntimeError, subprocess.TimeoutExpired):
+            self._process.kill()
+            self._process.wait()
         os.close(self._write)
         os.close(self._read)
 
