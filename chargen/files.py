@@ -18,11 +18,21 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from chargen.errors import RunError
+from chargen.errors import RunError, UsageError
 
-__all__ = ["check_writable", "claimed", "scratch_folder", "write_atomically"]
+__all__ = ["check_vacant", "check_writable", "claimed", "scratch_folder", "write_atomically"]
 
 PathLike = str | os.PathLike[str]
+
+
+def check_vacant(path: PathLike) -> None:
+    """Raise ``UsageError`` where a file stands at ``path``, which only ``--force`` overwrites, and
+    ``RunError`` where something else does."""
+    if os.path.lexists(path):
+        _check_replaceable(path)
+        raise UsageError(
+            f"{os.fspath(path)}: exists; --force overwrites it, -o/--output names another"
+        )
 
 
 def check_writable(path: PathLike) -> None:

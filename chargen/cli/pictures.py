@@ -7,7 +7,6 @@ It knows nothing of what is drawn.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,12 +73,12 @@ def check_output(output: str | None, force: bool) -> None:
     if output is None:
         return
     from chargen.figures import KINDS, require_matplotlib
-    from chargen.files import check_writable
+    from chargen.files import check_vacant, check_writable
 
     if _kind_of(output) not in KINDS:
         raise UsageError(f"-o/--output {output!r}: expected a name that ends in .png or .svg")
-    if os.path.lexists(output) and not force:
-        raise UsageError(f"{output}: exists; --force overwrites it, -o/--output names another")
+    if not force:
+        check_vacant(output)
     check_writable(output)
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its caches
     require_matplotlib()

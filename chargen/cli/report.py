@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,17 +72,17 @@ def command(
     """
     if text == "-" and "-" in train_text:
         raise UsageError("'-' is named twice: standard input can be read only once")
-    if output != "-" and os.path.lexists(output) and not force:
-        raise UsageError(f"{output}: exists; --force overwrites it, -o/--output names another")
 
     from chargen.cli.consoles import shell_word, write_text
     from chargen.cli.evaluate import training_text
     from chargen.cli.info import repeating_command, rows_of
-    from chargen.files import check_writable, write_atomically
+    from chargen.files import check_vacant, check_writable, write_atomically
     from chargen.model import load
     from chargen.report import report
 
     if output != "-":
+        if not force:
+            check_vacant(output)
         check_writable(output)
     loaded = load(model)
     if text is None:

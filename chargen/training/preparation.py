@@ -17,6 +17,7 @@ from chargen.config import ModelConfig, TrainingConfig, option_of
 from chargen.container import LARGEST_FILE
 from chargen.corpus import Corpus, read_corpus
 from chargen.errors import UsageError
+from chargen.files import check_vacant
 from chargen.training.checkpoint import Checkpoint, largest_tensors, state_path
 from chargen.training.events import Listener, Note, Stage
 from chargen.training.recipe import DEFAULT_BUDGET, model_config, training_config
@@ -70,12 +71,8 @@ class Request:
                 f"--stride {asked['stride']!r}: only --objective last reads windows; give it too"
             )
         training_config(self.training, model_config(self.architecture, 2, 1), 2)
-        may_exist = self.output is None or self.force or self.resume
-        if not may_exist and os.path.lexists(self.output or ""):
-            raise UsageError(
-                f"{os.fspath(self.output or '')}: exists; --force overwrites it, -o/--output names"
-                " another"
-            )
+        if self.output is not None and not self.force and not self.resume:
+            check_vacant(self.output)
 
     @property
     def architecture(self) -> dict[str, Any]:

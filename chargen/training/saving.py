@@ -42,19 +42,25 @@ class Saver:
         self._may_overwrite = may_overwrite or resumed
         self._resumed = resumed
         self._has_written = False
+        self._failure = ""  # of the last writes
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
         return time.monotonic() - self._last >= self._interval
 
     def save(self, archive: Archive, checkpoint: Checkpoint) -> None:
-        """Write both; a failure is told, and the files that stand there stay."""
+        """Write both; a failure is told, once while it lasts, and the files that stand there
+        stay."""
         self._last = time.monotonic()
         try:
             self._write_model(archive)
             write_checkpoint(state_path(self.path), checkpoint)
         except RunError as error:
-            self._listener(Note(f"{error}; training goes on"))
+            if str(error) != self._failure:
+                self._listener(Note(f"{error}; training goes on"))
+            self._failure = str(error)
+        else:
+            self._failure = ""
 
     def save_last(self, archive: Archive, checkpoint: Checkpoint) -> None:
         """Write both at the end of a run. Raises ``RunError`` where the model cannot be written;
