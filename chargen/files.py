@@ -27,9 +27,9 @@ PathLike = str | os.PathLike[str]
 
 def check_vacant(path: PathLike) -> None:
     """Raise ``UsageError`` where a file stands at ``path``, which only ``--force`` overwrites, and
-    ``RunError`` where something else does."""
+    ``RunError`` where something does that cannot be overwritten."""
     if os.path.lexists(path):
-        _check_replaceable(path)
+        check_writable(path)
         raise UsageError(
             f"{os.fspath(path)}: exists; --force overwrites it, -o/--output names another"
         )
